@@ -1,0 +1,53 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who deploys from where: enough to tell later, on the same machine, whether that process is still alive."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def describe(process: int) -> dict[str, Any]:
+    """A process of this machine, described so that no other process can be taken for it.
+
+    Args:
+        process: its id.
+    """
+    return {"name": socket.gethostname(), "machine": _machine(), "pid": process, "started": _started(process)}
+
+
+def is_dead(controller: Mapping[str, Any]) -> bool:
+    """Whether a described process is known to have ended.
+
+    Args:
+        controller: what ``describe`` gave, maybe on another machine.
+
+    Returns:
+        True only for a process of this machine that is gone; of others nothing is known.
+    """
+    machine = _machine()
+    if not machine or controller.get("machine") != machine:
+        return False
+    return _started(int(controller.get("pid") or 0)) != controller.get("started")
+
+
+def _machine() -> str:
+    """This boot of this machine; containers have a kernel in common, so that the name counts too."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+    return f"{socket.gethostname()} {os.stat('/').st_ino} {boot}"
+
+
+def _started(process: int) -> str | None:
+    """When a process started, in clock ticks since boot: process ids come back, pairs of both do not."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return status.rpartition(")")[2].split()[19]

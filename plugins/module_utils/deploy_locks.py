@@ -1,0 +1,119 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One deployment at a time on a host, and none that outlives its lease.
+
+``.deploy.lock`` says who deploys, from where, since when and until when. A lease that ran out, or whose holder is
+known to be dead, is taken over, and said so. Whoever lost the lock can't switch any more: every switching step
+checks that the lock is still its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+from ansible_collections.roastify.ops.plugins.module_utils.files import (
+    exclusively,
+    read_json,
+    write_atomically,
+)
+from ansible_collections.roastify.ops.plugins.module_utils.releases import Host
+
+#: Seconds that a lease lasts without being renewed; every step of a deployment renews it.
+LEASE = 900
+
+
+class LockHeld(OperationError):
+    """Another deployment is at work.
+
+    Args:
+        lock: content of its lock file.
+    """
+
+    def __init__(self, lock: Mapping[str, Any]) -> None:
+        remaining = max(int(lock.get("expires", 0) - time.time()), 0)
+        super().__init__(
+            f"deployment {lock.get('deploymentId')} of {lock.get('holder')} from {lock.get('origin')} is at work "
+            f"here since {lock.get('since')}",
+            f"wait for it; if it died without a trace, its lease ends in {remaining} s and the next deployment takes over",
+        )
+        self.lock = dict(lock)
+
+
+def read_lock(host: Host) -> dict[str, Any] | None:
+    """The lock as it is, expired or not; None if nobody holds it."""
+    lock = read_json(host.lock)
+    return lock if isinstance(lock, dict) else None
+
+
+def acquire(
+    host: Host, deployment: str, facts: Mapping[str, Any], take_over: str | None = None, lease: int = LEASE
+) -> dict[str, Any] | None:
+    """Take or renew the lock.
+
+    Args:
+        host: where.
+        deployment: id of the deployment that wants it.
+        facts: holder, origin, since and whatever else tells people who it is.
+        take_over: id of a deployment that is known to be dead.
+        lease: seconds.
+
+    Returns:
+        The lock that was taken over, if there was one.
+
+    Raises:
+        LockHeld: a living deployment holds it; nothing was changed.
+    """
+    with exclusively(host.root):
+        present = read_lock(host)
+        lost = None
+        if present and present.get("deploymentId") != deployment:
+            if present.get("expires", 0) > time.time() and present.get("deploymentId") != take_over:
+                raise LockHeld(present)
+            lost = present
+        content = {**facts, "deploymentId": deployment, "expires": int(time.time()) + lease}
+        write_atomically(host.lock, json.dumps(content, indent=2) + "\n")
+        return lost
+
+
+def hold(host: Host, deployment: str | None, lease: int = LEASE) -> None:
+    """See that the lock is still ours, and renew it.
+
+    Args:
+        host: where.
+        deployment: our id; None skips the check, for use of the modules without a lock.
+        lease: seconds.
+
+    Raises:
+        OperationError: another deployment took the lock over; ours must not go on.
+    """
+    if deployment is None:
+        return
+    with exclusively(host.root):
+        present = read_lock(host)
+        if present is None or present.get("deploymentId") != deployment:
+            taker = f"deployment {present.get('deploymentId')} has it now" if present else "nobody has it now"
+            raise OperationError(
+                f"this deployment ({deployment}) lost the lock of this host: {taker}",
+                "nothing was switched; see what the other deployment did (status playbook) and deploy again",
+            )
+        present["expires"] = int(time.time()) + lease
+        write_atomically(host.lock, json.dumps(present, indent=2) + "\n")
+
+
+def release(host: Host, deployment: str) -> bool:
+    """Give the lock back if it is ours.
+
+    Returns:
+        Whether it was.
+    """
+    with exclusively(host.root):
+        present = read_lock(host)
+        if present is None or present.get("deploymentId") != deployment:
+            return False
+        os.unlink(host.lock)
+        return True

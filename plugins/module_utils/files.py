@@ -1,0 +1,107 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files that are either the old or the new one, whatever happens in between."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def sync_directory(directory: Path) -> None:
+    """Make renames and new names in a directory survive a power cut.
+
+    Args:
+        directory: the directory whose entries changed.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
+    """Replace a file by rename(2), so that no reader ever sees half of it.
+
+    Args:
+        path: the file; its directory must exist.
+        text: the whole new content.
+        mode: permission bits of the new file.
+
+    Raises:
+        OSError: nothing was replaced.
+    """
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            os.fchmod(stream.fileno(), mode)
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    sync_directory(path.parent)
+
+
+def link_atomically(path: Path, target: str) -> None:
+    """Point a symbolic link elsewhere by rename(2): there is no moment without it.
+
+    Args:
+        path: the link; must be a link or missing.
+        target: what it points to from then on.
+
+    Raises:
+        OSError: the link still points where it did.
+    """
+    # A name of this process alone: a link left by a killed run can never be followed or renamed by us.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    os.symlink(target, temporary)
+    try:
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    sync_directory(path.parent)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The parsed content, or None if the file is missing or isn't JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+
+
+@contextlib.contextmanager
+def exclusively(directory: Path) -> Iterator[None]:
+    """Keep other processes that ask the same way out of a directory.
+
+    The kernel gives the lock back when this process ends, however it ends.
+
+    Args:
+        directory: an existing directory.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,207 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ask an application how it is, and decide whether that is good enough for traffic."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+#: Seconds within which a health request must be answered (seed document, property 4).
+ANSWER_LIMIT = 2.0
+#: Bytes of an answer that are read: a health answer is small, and a wrong port may send anything.
+BODY_LIMIT = 65_536
+#: Values of "status" that may have traffic: degraded means memory above 90 %, which still serves (seed document).
+ACCEPTED = ("healthy", "degraded")
+#: The application tells its release and its worker in these headers, so that generations can be told apart.
+RELEASE_HEADER = "X-Release"
+WORKER_HEADER = "X-Worker"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back from one health request."""
+
+    code: int | None = None
+    status: str | None = None
+    version: str | None = None
+    release: str | None = None
+    worker: int | None = None
+    milliseconds: int = 0
+    body: str = ""
+    error: str | None = None
+
+    def problem(self, version: str | None = None) -> str | None:
+        """Why this answer is not good enough, or None if it is.
+
+        Args:
+            version: the version that must be answering; None accepts any.
+        """
+        if self.error:
+            return self.error
+        if self.code != 200:
+            return f"HTTP {self.code} instead of 200"
+        if self.status is not None and self.status not in ACCEPTED:
+            return f'status "{self.status}" instead of healthy'
+        if version is not None and self.version is None:
+            return (
+                f"the answer names no version, so it is not known whether {version} answered; "
+                "add a version to the health answer or switch the version check off"
+            )
+        if version is not None and self.version != version:
+            return f"version {self.version} answered instead of {version}"
+        return None
+
+    def alike(self, other: Answer) -> bool:
+        """Whether two answers say the same, whatever time they took."""
+        return (self.code, self.status, self.version, self.error) == (
+            other.code,
+            other.status,
+            other.version,
+            other.error,
+        )
+
+    def describe(self) -> str:
+        """One line for people: what was answered and how fast."""
+        if self.error:
+            return f"{self.error} after {self.milliseconds} ms"
+        said = f'status "{self.status}", version {self.version}' if self.status else self.body[:200]
+        return f"HTTP {self.code} in {self.milliseconds} ms: {said}"
+
+
+def probe(
+    host: str, port: int, path: str, limit: float = ANSWER_LIMIT, host_header: str | None = None
+) -> Answer:
+    """Send one health request on a connection of its own.
+
+    Args:
+        host: address to connect to.
+        port: TCP port.
+        path: path of the health check, for instance ``/health``.
+        limit: seconds for connecting and for each read.
+        host_header: value of the Host header; the address by default.
+
+    Returns:
+        The answer; a refused, reset or late one is an answer with ``error``.
+    """
+    started = time.monotonic()
+
+    def elapsed() -> int:
+        return int((time.monotonic() - started) * 1000)
+
+    connection = http.client.HTTPConnection(host, port, timeout=limit)
+    try:
+        headers = {"Connection": "close", "Accept": "application/json", "User-Agent": "health-gate"}
+        if host_header:
+            headers["Host"] = host_header
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        body = response.read(BODY_LIMIT).decode("utf-8", "replace")
+    except TimeoutError:
+        return Answer(error=f"no answer within {limit:g} s", milliseconds=elapsed())
+    except ConnectionRefusedError:
+        return Answer(error=f"nothing listens on {host}:{port}", milliseconds=elapsed())
+    except (OSError, http.client.HTTPException) as problem:
+        return Answer(error=f"{type(problem).__name__}: {problem}", milliseconds=elapsed())
+    finally:
+        connection.close()
+    milliseconds = elapsed()
+    if milliseconds > limit * 1000:
+        return Answer(error=f"answered after more than {limit:g} s", milliseconds=milliseconds)
+    return _read(response, body, milliseconds)
+
+
+def _read(response: http.client.HTTPResponse, body: str, milliseconds: int) -> Answer:
+    try:
+        content = json.loads(body)
+    except ValueError:
+        content = None
+    fields = content if isinstance(content, dict) else {}
+    worker = response.headers.get(WORKER_HEADER, "")
+    return Answer(
+        code=response.status,
+        status=_text(fields.get("status")),
+        version=_text(fields.get("version")),
+        release=response.headers.get(RELEASE_HEADER),
+        worker=int(worker) if worker.isascii() and worker.isdigit() else None,
+        milliseconds=milliseconds,
+        body=body[:2000],
+    )
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+@dataclass
+class Gate:
+    """Healthy so many times in a row, or no traffic.
+
+    Attributes:
+        wanted: good answers in a row that open the gate (2: the load balancer's healthy threshold in the seed).
+        interval: seconds between two requests.
+        patience: seconds until the gate gives up.
+        version: version that must answer, or None.
+    """
+
+    wanted: int = 2
+    interval: float = 0.1
+    patience: float = 60.0
+    version: str | None = None
+    in_a_row: int = 0
+    asked: int = 0
+    _seen: list[tuple[Answer, int]] = field(default_factory=list)
+
+    def judge(self, answer: Answer) -> bool:
+        """Count one answer.
+
+        Args:
+            answer: what came back.
+
+        Returns:
+            Whether the gate is open now.
+        """
+        self.asked += 1
+        self.in_a_row = 0 if answer.problem(self.version) else self.in_a_row + 1
+        last, times = self._seen[-1] if self._seen else (None, 0)
+        if last is not None and answer.alike(last):
+            self._seen[-1] = (answer, times + 1)
+        else:
+            self._seen.append((answer, 1))
+        return self.in_a_row >= self.wanted
+
+    def evidence(self) -> list[str]:
+        """The newest answers, one line for each run of equal ones."""
+        return [
+            answer.describe() + (f" ({times} times)" if times > 1 else "")
+            for answer, times in self._seen[-10:]
+        ]
+
+    def wait(self, ask: Callable[[], Answer], gone: Callable[[], str | None] = lambda: None) -> str | None:
+        """Ask until the gate opens or patience ends.
+
+        Args:
+            ask: sends one health request.
+            gone: tells why there is no point in asking on (the process died), or None.
+
+        Returns:
+            None when the gate opened, else the reason why it stayed shut.
+        """
+        deadline = time.monotonic() + self.patience
+        while True:
+            answer = ask()
+            if self.judge(answer):
+                return None
+            reason = gone()
+            if reason:
+                return reason
+            if time.monotonic() >= deadline:
+                problem = answer.problem(self.version) or "answered well, but too late"
+                return (
+                    f"not healthy {self.wanted} times in a row within {self.patience:g} s "
+                    f"({self.asked} requests): {problem}"
+                )
+            time.sleep(self.interval)

@@ -1,0 +1,222 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Talk to the PM2 daemon of one application.
+
+PM2 is told what to run and asked what runs; whether that serves is never asked of it: it exits 0 and says
+"online" for releases that answer nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+
+#: Seconds for one PM2 command. Deleting waits for the workers to drain: PM2 kills them after kill_timeout (15 s).
+COMMAND_LIMIT = 60
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One process in PM2's list."""
+
+    name: str
+    pid: int
+    status: str
+    restarts: int
+    directory: str
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process behind the entry."""
+        return self.pid > 0 and os.path.exists(f"/proc/{self.pid}")
+
+
+def read_environment(path: Path) -> dict[str, str]:
+    """The environment that the systemd unit and every PM2 command share.
+
+    Args:
+        path: file of NAME=value lines, written by role pm2.
+
+    Raises:
+        OperationError: the file is missing.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise OperationError(
+            f"{path} is missing: PM2 was not set up for this application", "run the setup playbook first"
+        ) from error
+    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.lstrip().startswith("#"))
+    return {name.strip(): value.strip().strip('"') for name, value in pairs}
+
+
+class Pm2:
+    """The PM2 daemon of one application.
+
+    Args:
+        application: name of the application; its PM2 applications are called ``<application>-<release id>``.
+        user: the user it runs as.
+        configuration: directory of role pm2's files, for instance ``/etc/<application>``.
+    """
+
+    def __init__(self, application: str, user: str, configuration: str) -> None:
+        self.application = application
+        self.user = user
+        self.ecosystem = Path(configuration) / "ecosystem.config.cjs"
+        self.environment = read_environment(Path(configuration) / "pm2.environment")
+        self.home = Path(self.environment["PM2_HOME"])
+        self.service = f"pm2-{application}.service"
+
+    def identity(self) -> dict[str, Any]:
+        """Arguments for subprocess that make a child run as the application user."""
+        if os.geteuid() != 0:
+            return {}
+        account = pwd.getpwnam(self.user)
+        groups = os.getgrouplist(self.user, account.pw_gid)
+        return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups, "umask": 0o027}
+
+    def _run(
+        self, command: Sequence[str], extra: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                command,
+                env={
+                    **self.environment,
+                    **(extra or {}),
+                },  # nothing of the caller's: PM2 keeps what it is given
+                cwd=self.home.parent,  # a directory that no deployment removes
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=COMMAND_LIMIT,
+                check=False,
+                **self.identity(),
+            )
+        except subprocess.TimeoutExpired as error:
+            raise OperationError(
+                f"{' '.join(command)} did not end within {COMMAND_LIMIT} s",
+                f"look at the daemon with systemctl status {self.service}",
+            ) from error
+        except FileNotFoundError as error:
+            raise OperationError(f"{command[0]} is not installed", "run the setup playbook first") from error
+
+    def _pm2(self, *arguments: str, extra: Mapping[str, str] | None = None) -> str:
+        outcome = self._run(["pm2", *arguments], extra)
+        if outcome.returncode != 0:
+            said = (outcome.stderr + outcome.stdout).strip().splitlines()[-15:]
+            raise OperationError(
+                f"pm2 {' '.join(arguments)} failed with exit code {outcome.returncode}",
+                f"look at the daemon with systemctl status {self.service}",
+                said,
+            )
+        return outcome.stdout
+
+    def is_up(self) -> bool:
+        """Whether the daemon listens on its socket."""
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(2)
+        try:
+            connection.connect(str(self.home / "rpc.sock"))
+        except OSError:
+            return False
+        finally:
+            connection.close()
+        return True
+
+    def ensure_up(self) -> bool:
+        """Have systemd start the daemon if it isn't there.
+
+        Left to itself, the pm2 command would start one that systemd knows nothing of.
+
+        Returns:
+            Whether it had to be started.
+        """
+        if self.is_up():
+            return False
+        subprocess.run(
+            ["systemctl", "restart", self.service], capture_output=True, check=False, timeout=COMMAND_LIMIT
+        )
+        deadline = time.monotonic() + 15
+        while time.monotonic() < deadline:
+            if self.is_up():
+                return True
+            time.sleep(0.2)
+        raise OperationError(
+            f"the PM2 daemon does not come up: nothing listens on {self.home}/rpc.sock",
+            f"see journalctl -u {self.service}, or run the setup playbook",
+        )
+
+    def workers(self) -> list[Worker]:
+        """All processes that PM2 has for this application, of all generations."""
+        output = self._pm2("jlist", "--silent")
+        # PM2 may say something about its versions before the list.
+        start = output.find("[{") if "[{" in output else output.find("[]")
+        entries = json.loads(output[start:].splitlines()[0]) if start >= 0 else []
+        return [
+            Worker(
+                name=entry["name"],
+                pid=int(entry.get("pid") or 0),
+                status=entry["pm2_env"].get("status", ""),
+                restarts=int(entry["pm2_env"].get("restart_time") or 0),
+                directory=entry["pm2_env"].get("pm_cwd", ""),
+            )
+            for entry in entries
+            if entry["name"].startswith(f"{self.application}-")
+        ]
+
+    def definition(self, release: Path) -> dict[str, Any]:
+        """What PM2 would run for a release: the first application of the ecosystem file.
+
+        Args:
+            release: directory of the release.
+        """
+        script = "process.stdout.write(JSON.stringify(require(process.argv[1]).apps))"
+        outcome = self._run(["node", "-e", script, str(self.ecosystem)], {"RELEASE_DIRECTORY": str(release)})
+        if outcome.returncode != 0:
+            raise OperationError(
+                f"{self.ecosystem} cannot be read by Node.js",
+                "run the setup playbook again; it writes this file",
+                outcome.stderr.strip().splitlines()[-5:],
+            )
+        applications = json.loads(outcome.stdout)
+        if not applications:
+            raise OperationError(
+                f"{self.ecosystem} names no application for {release}", "see that the release exists"
+            )
+        return dict(applications[0])
+
+    def start(self, release: Path, generation: str) -> None:
+        """Start the workers of a release beside whatever runs.
+
+        Args:
+            release: directory of the release.
+            generation: name of the PM2 application.
+        """
+        self._pm2(
+            "start", str(self.ecosystem), extra={"RELEASE_DIRECTORY": str(release), "GENERATION": generation}
+        )
+
+    def delete(self, generations: Sequence[str]) -> None:
+        """Drain and end generations; returns when their processes are gone.
+
+        Args:
+            generations: names of PM2 applications.
+        """
+        if not generations:
+            return
+        self._pm2("delete", *generations, "--silent")
+        # An application deleted while it was starting can come back in the list (seen with PM2 7.0.4).
+        left = sorted({worker.name for worker in self.workers()} & set(generations))
+        if left:
+            self._pm2("delete", *left, "--silent")

@@ -1,0 +1,324 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where releases lie on a host, which one is live, and how one is put there or taken away."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.roastify.ops.plugins.module_utils import artifact, deployments
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+from ansible_collections.roastify.ops.plugins.module_utils.files import (
+    read_json,
+    sync_directory,
+    write_atomically,
+)
+
+MANIFEST = artifact.MANIFEST_MEMBER
+#: Unfinished releases have this prefix: nothing that has it can be live, kept or rolled back to.
+STAGING_PREFIX = ".staging-"
+#: Room beyond the unpacked size: directory blocks, log lines and the journal while the deployment runs.
+SPACE_RESERVE = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Release:
+    """One complete release on a host."""
+
+    id: str
+    directory: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def version(self) -> str:
+        """Version of the application."""
+        return str(self.manifest.get("version", ""))
+
+    @property
+    def commit(self) -> str | None:
+        """Commit it was built from."""
+        commit = self.manifest.get("commit")
+        return None if commit is None else str(commit)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the artifact it was unpacked from."""
+        return str(self.manifest.get("sha256", ""))
+
+
+class Host:
+    """The directory tree of one application on this host.
+
+    Args:
+        root: for instance ``/srv/<app>``.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = Path(root)
+        self.releases = self.root / "releases"
+        self.shared = self.root / "shared"
+        self.link = self.root / "current"
+        self.journal = self.root / "deployments.jsonl"
+        self.lock = self.root / ".deploy.lock"
+
+    def require(self) -> None:
+        """See that the host was set up.
+
+        Raises:
+            OperationError: a directory is missing.
+        """
+        missing = [str(path) for path in (self.releases, self.shared) if not path.is_dir()]
+        if missing:
+            raise OperationError(
+                f"{' and '.join(missing)} missing on this host", "run the setup playbook against it first"
+            )
+
+    def release(self, identifier: str) -> Release | None:
+        """A complete release by its id, or None."""
+        directory = self.releases / identifier
+        if not identifier or "/" in identifier or identifier.startswith("."):
+            return None
+        manifest = read_json(directory / MANIFEST)
+        if not isinstance(manifest, dict) or manifest.get("id") != identifier:
+            return None
+        return Release(identifier, directory, manifest)
+
+    def kept(self) -> list[Release]:
+        """All complete releases, by id."""
+        if not self.releases.is_dir():
+            return []
+        found = (self.release(name) for name in sorted(os.listdir(self.releases)))
+        return [release for release in found if release is not None]
+
+    def records(self) -> list[deployments.Record]:
+        """The journal of this host, oldest first."""
+        return deployments.read_records(self.journal)
+
+    def live(self) -> Release | None:
+        """The release that ``current`` points to, None before the first deployment.
+
+        Raises:
+            OperationError: ``current`` is no link, dangles, or points elsewhere. Nothing is ever removed to mend that.
+        """
+        if not os.path.lexists(self.link):
+            return None
+        if not self.link.is_symlink():
+            raise OperationError(
+                f"{self.link} is not a symbolic link",
+                f"look what it holds, move it aside (mv {self.link} {self.link}.aside) and deploy again",
+            )
+        target = os.readlink(self.link)
+        identifier = os.path.basename(target.rstrip("/"))
+        directory = Path(os.path.normpath(self.root / target))
+        release = self.release(identifier) if directory == self.releases / identifier else None
+        if release is None:
+            kept = ", ".join(release.id for release in self.kept()) or "none"
+            raise OperationError(
+                f"{self.link} points to {target}, which is no complete release of this host",
+                f"point it to a complete release (there are: {kept}) with ln -sfn releases/ID {self.link}, "
+                "or remove the link if nothing is served from it",
+            )
+        return release
+
+    def find(self, wanted: str) -> Release:
+        """The release that an operator means by an id or a version.
+
+        Args:
+            wanted: release id, or a version; of several releases of one version the newest id is meant.
+
+        Raises:
+            OperationError: there is none.
+        """
+        kept = self.kept()
+        for release in kept:
+            if release.id == wanted:
+                return release
+        same_version = [release for release in kept if release.version == wanted]
+        if same_version:
+            return same_version[-1]  # ids begin with their time
+        names = ", ".join(f"{release.id} (version {release.version})" for release in kept) or "none"
+        raise OperationError(
+            f"release {wanted} is not on this host", f"choose one of the kept releases: {names}"
+        )
+
+
+def space_problem(directory: Path, needed_bytes: int, needed_files: int) -> OperationError | None:
+    """Whether an artifact fits.
+
+    Args:
+        directory: any existing directory of the file system in question.
+        needed_bytes: bytes of the artifact and of what it unpacks to.
+        needed_files: files and directories that it unpacks to.
+    """
+    status = os.statvfs(directory)
+    free = status.f_bavail * status.f_frsize
+    wanted = needed_bytes + SPACE_RESERVE
+    remedy = "free some space (old logs, fewer kept releases) or enlarge the volume; nothing was changed"
+    if free < wanted:
+        return OperationError(
+            f"not enough space in {directory}: {free // 2**20} MiB free, {wanted // 2**20} MiB needed", remedy
+        )
+    # Some file systems (btrfs) count no inodes and say 0 of 0.
+    if status.f_files and status.f_favail < needed_files:
+        return OperationError(
+            f"not enough inodes in {directory}: {status.f_favail} free, {needed_files} needed", remedy
+        )
+    return None
+
+
+def stage(
+    host: Host,
+    identifier: str,
+    archive: Path,
+    sha256: str,
+    links: Mapping[str, str],
+    group: str | None,
+    dry_run: bool = False,
+) -> tuple[Release | None, bool]:
+    """Put a complete release beside the others; nothing live is touched.
+
+    The release is made under a name that nothing follows and gets its own name by rename(2) once it is complete
+    and on disk, so that a release that can be seen is a release that can be served.
+
+    Args:
+        host: where.
+        identifier: release id.
+        archive: the transferred artifact.
+        sha256: what the artifact must hash to.
+        links: links to make in the release: path in the release -> path in the shared directory.
+        group: group that may read the release; None leaves it to everybody.
+        dry_run: only check.
+
+    Returns:
+        The release (None in a dry run that would make it) and whether anything changed.
+
+    Raises:
+        OperationError: wrong content, another release of that id, no space.
+    """
+    existing = host.release(identifier)
+    if existing is not None:
+        if existing.sha256 != sha256:
+            raise OperationError(
+                f"release {identifier} is here already with other content (artifact {existing.sha256[:12]}, "
+                f"not {sha256[:12]})",
+                "deploy under another release id: a complete release is never written to again",
+            )
+        return existing, False
+    if os.path.lexists(host.releases / identifier):
+        raise OperationError(
+            f"{host.releases / identifier} exists but is no complete release",
+            f"it was not made by this collection; look at it and move it aside: mv {host.releases / identifier} /root/",
+        )
+    if dry_run:
+        return None, True
+    _remove_unfinished(host)
+    found = artifact.file_sha256(str(archive))
+    if found != sha256:
+        raise OperationError(
+            f"the artifact {archive} has SHA-256 {found}, not {sha256}: it was damaged or replaced on the way",
+            "deploy again; it is transferred anew",
+        )
+    try:
+        contents = artifact.inspect(str(archive))
+        problem = space_problem(host.releases, contents.unpacked_size, contents.files)
+        if problem:
+            raise problem
+        directory = host.releases / f"{STAGING_PREFIX}{identifier}"
+        artifact.unpack(str(archive), str(directory))
+    except artifact.ArtifactError as error:
+        raise OperationError(str(error), "nothing was changed on this host") from error
+    try:
+        _finish(host, directory, identifier, sha256, contents.manifest or {}, links, group)
+        os.rename(directory, host.releases / identifier)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    sync_directory(host.releases)
+    return host.release(identifier), True
+
+
+def _finish(
+    host: Host,
+    directory: Path,
+    identifier: str,
+    sha256: str,
+    manifest: Mapping[str, Any],
+    links: Mapping[str, str],
+    group: str | None,
+) -> None:
+    for name, target in links.items():
+        path = directory / name
+        shared = host.shared / target
+        if os.path.lexists(path):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Relative to where the release will stand, so that the whole tree could be moved.
+        final = host.releases / identifier / name
+        os.symlink(os.path.relpath(shared, final.parent), path)
+    content = {**manifest, "id": identifier, "sha256": sha256, "stagedAt": deployments.now()}
+    write_atomically(directory / MANIFEST, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    if group is not None:
+        os.chown(directory, 0, grp.getgrnam(group).gr_gid)
+        os.chmod(directory, 0o750)
+    else:
+        os.chmod(directory, 0o755)
+    sync_directory(directory)
+
+
+def _remove_unfinished(host: Host) -> None:
+    """Take away what a killed run left; the deployment lock says that no other run is at it."""
+    for name in os.listdir(host.releases):
+        if name.startswith(STAGING_PREFIX):
+            shutil.rmtree(host.releases / name)
+
+
+def prunable(host: Host, keep: int) -> list[Release]:
+    """Releases that may go.
+
+    The live one and the one a rollback returns to stay whatever the number; of the others those that failed or
+    never served go first, then those that served longest ago, both by the journal.
+
+    Args:
+        host: where.
+        keep: complete releases to keep, the live one included.
+    """
+    records = host.records()
+    kept = host.kept()
+    live = host.live()
+    live_id = live.id if live else None
+    previous = deployments.previous_release(live_id, [release.id for release in kept], records)
+    served = deployments.ever_live(records)
+    last_served = {
+        record.release: number for number, record in enumerate(records) if record.release in served
+    }
+    candidates = [release for release in kept if release.id not in (live_id, previous)]
+    candidates.sort(key=lambda release: (release.id in served, last_served.get(release.id, -1), release.id))
+    surplus = max(len(kept) - max(keep, 1), 0)
+    return candidates[:surplus]
+
+
+def prune(host: Host, doomed: Sequence[Release]) -> None:
+    """Remove releases.
+
+    Each is renamed first, so that a half-removed one can't be mistaken for a release.
+
+    Args:
+        host: where.
+        doomed: what ``prunable`` named.
+    """
+    for release in doomed:
+        going = host.releases / f"{STAGING_PREFIX}{release.id}.removing"
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(release.directory, going)
+            shutil.rmtree(going)

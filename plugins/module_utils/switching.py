@@ -1,0 +1,364 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Put a release into service beside the one that serves, then let the old one go.
+
+The switch is by generations: one PM2 application per release, both on the live port, the new one joining it before
+the old one leaves. Until the link is renamed, every failure leaves the old generation as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from ansible_collections.roastify.ops.plugins.module_utils import dotenv, health
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+from ansible_collections.roastify.ops.plugins.module_utils.files import link_atomically
+from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Pm2, Worker
+from ansible_collections.roastify.ops.plugins.module_utils.releases import Host, Release
+
+LOOPBACK = "127.0.0.1"
+#: Lines of the application's log that are shown when it doesn't come up.
+LOG_LINES = 20
+#: Names of variables whose values are secrets, whatever the schema says of them.
+_SECRET_NAME = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|PRIVATE|DATABASE_URL|DSN", re.IGNORECASE)
+#: Shorter values ("true", "5432") would mask half of a log without hiding anything.
+_SECRET_LENGTH = 6
+
+
+@dataclass(frozen=True)
+class Service:
+    """How the application serves, and what it takes to be trusted with traffic.
+
+    Attributes:
+        port: the live port, which generations share.
+        candidate_port: a free port for trying a release out.
+        health_path: path of the health check.
+        wanted: healthy answers in a row.
+        interval: seconds between two requests.
+        patience: seconds for a release to become healthy.
+        verify_version: whether the health answer must name the release's version.
+    """
+
+    port: int
+    candidate_port: int
+    health_path: str = "/health"
+    wanted: int = 3
+    interval: float = 0.1
+    patience: float = 60.0
+    verify_version: bool = True
+
+    def ask(self, port: int) -> health.Answer:
+        """One health request on this host."""
+        return health.probe(LOOPBACK, port, self.health_path)
+
+    def gate(self, release: Release) -> health.Gate:
+        """The gate that a release must pass."""
+        version = release.version if self.verify_version else None
+        return health.Gate(self.wanted, self.interval, self.patience, version)
+
+
+def secrets_of(host: Host) -> list[str]:
+    """Values of the environment file that must not be shown, longest first."""
+    try:
+        text = dotenv.decode((host.shared / ".env").read_bytes())
+    except (OSError, ValueError):
+        return []
+    values = dotenv.to_mapping(dotenv.parse(text))
+    found = {
+        value for name, value in values.items() if _SECRET_NAME.search(name) and len(value) >= _SECRET_LENGTH
+    }
+    return sorted(found, key=len, reverse=True)
+
+
+def mask(lines: list[str], secrets: list[str]) -> list[str]:
+    """Log lines with every secret replaced."""
+    masked = []
+    for line in lines:
+        for secret in secrets:
+            line = line.replace(secret, "********")
+        masked.append(line)
+    return masked
+
+
+def _die_with_parent() -> None:
+    # A killed module must not leave a candidate behind. The kernel forgets this wish when the user changes, but
+    # subprocess changes the user before it calls us.
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _tail(stream: IO[bytes]) -> list[str]:
+    stream.flush()
+    size = os.fstat(stream.fileno()).st_size
+    start = max(size - 16_384, 0)
+    text = os.pread(stream.fileno(), 16_384, start).decode("utf-8", "replace")
+    return text.splitlines()[-LOG_LINES:]
+
+
+@contextlib.contextmanager
+def _candidate(
+    pm2: Pm2, release: Release, service: Service, log: IO[bytes]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a release for itself on the candidate port, with its real environment, until the block ends."""
+    definition = pm2.definition(release.directory)
+    arguments = definition.get("node_args") or []
+    process = subprocess.Popen(
+        ["node", *arguments, definition["script"]],
+        cwd=release.directory,
+        env={
+            **pm2.environment,
+            **{name: str(value) for name, value in (definition.get("env") or {}).items()},
+            "HOST": LOOPBACK,
+            "PORT": str(service.candidate_port),
+            # For applications whose timers and queues must not run twice.
+            "RELEASE_CANDIDATE": "1",
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        preexec_fn=_die_with_parent,
+        **pm2.identity(),
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            process.kill()  # nothing but our own requests ever reached it
+            process.wait()
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            raise OperationError(
+                f"port {port}, on which the new release was to be tried out, is in use",
+                f"see who has it with ss -ltnp 'sport = :{port}', or choose another candidate port",
+            ) from error
+
+
+def try_out(host: Host, pm2: Pm2, release: Release, service: Service) -> health.Gate:
+    """Start a release beside everything that serves and see whether it would be healthy.
+
+    Args:
+        host: where.
+        pm2: how the application is run.
+        release: the candidate.
+        service: ports and the gate's figures.
+
+    Returns:
+        The opened gate.
+
+    Raises:
+        OperationError: the release isn't fit for traffic; nothing was switched.
+    """
+    _require_free(service.candidate_port)
+    with tempfile.TemporaryFile() as log, _candidate(pm2, release, service, log) as process:
+
+        def gone() -> str | None:
+            if process.poll() is None:
+                return None
+            how = (
+                f"signal {-process.returncode}"
+                if process.returncode < 0
+                else f"exit code {process.returncode}"
+            )
+            return f"the process ended with {how}"
+
+        gate = service.gate(release)
+        reason = gate.wait(lambda: service.ask(service.candidate_port), gone)
+        if reason is None:
+            return gate
+        raise OperationError(
+            f"candidate {release.id} (version {release.version}) is not fit for traffic: {reason}",
+            "mend the release and deploy again; nothing was switched, the old version serves",
+            gate.evidence() + mask(_tail(log), secrets_of(host)),
+        )
+
+
+@dataclass
+class Outcome:
+    """What a switch did.
+
+    Attributes:
+        changed: whether anything was started, stopped or linked.
+        previous: release that was live before.
+        evidence: health answers that opened the gate.
+    """
+
+    changed: bool
+    previous: Release | None
+    evidence: list[str]
+
+
+class Switch:
+    """Bring one release into service on this host.
+
+    Args:
+        host: where.
+        pm2: how the application is run.
+        release: what is to be live.
+        service: ports and the gate's figures.
+        announce: called once, right before the first change, with the release that was live (or None).
+        confirm: called right before the link is renamed; raises if this deployment must not go on.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        pm2: Pm2,
+        release: Release,
+        service: Service,
+        announce: Callable[[Release | None], None] = lambda previous: None,
+        confirm: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.host = host
+        self.pm2 = pm2
+        self.release = release
+        self.service = service
+        self.announce = announce
+        self.confirm = confirm
+
+    def is_done(self, workers: list[Worker], live: Release | None) -> health.Gate | None:
+        """Whether the release is live, alone and healthy already.
+
+        Returns:
+            The opened gate, or None if there is something to do.
+        """
+        if live is None or live.id != self.release.id or not workers:
+            return None
+        at_home = all(
+            worker.running and worker.status == "online" and worker.directory == str(self.release.directory)
+            for worker in workers
+        )
+        if not at_home or len({worker.name for worker in workers}) != 1:
+            return None
+        gate = self.service.gate(self.release)
+        gate.patience = 5.0  # it serves already: either it answers now or it is ill
+        return gate if gate.wait(lambda: self.service.ask(self.service.port)) is None else None
+
+    def run(self, restart: bool = False, dry_run: bool = False) -> Outcome:
+        """Start, gate, link, drain.
+
+        Args:
+            restart: start a new generation even if the release is live and healthy (its environment changed).
+            dry_run: only say whether anything would change.
+
+        Raises:
+            OperationError: the new generation isn't healthy; it is gone again and the old one serves as before.
+        """
+        live = self.host.live()
+        if dry_run and not self.pm2.is_up():
+            return Outcome(True, live, [])
+        if not dry_run:
+            self.pm2.ensure_up()
+        workers = self.pm2.workers()
+        done = None if restart else self.is_done(workers, live)
+        if done is not None:
+            return Outcome(False, live, done.evidence())
+        if dry_run:
+            return Outcome(True, live, [])
+        self.announce(live)
+        old = sorted({worker.name for worker in workers if self._serves(worker, live)})
+        # What is neither the live release nor healthy was left by a killed run: it must not stand in the way.
+        leftovers = sorted({worker.name for worker in workers} - set(old))
+        self.pm2.delete(leftovers)
+        generation = self._free_name(old)
+        logs = self._log_positions()
+        evidence = self._join(generation, logs)
+        if live is None or live.id != self.release.id:
+            link_atomically(self.host.link, os.path.join("releases", self.release.id))
+        self.pm2.delete(old)
+        return Outcome(True, live, evidence)
+
+    def _serves(self, worker: Worker, live: Release | None) -> bool:
+        return live is not None and worker.running and worker.directory == str(live.directory)
+
+    def _free_name(self, taken: list[str]) -> str:
+        name = f"{self.pm2.application}-{self.release.id}"
+        return f"{name}.2" if name in taken else name
+
+    def _join(self, generation: str, logs: dict[Path, int]) -> list[str]:
+        """Start the new generation on the live port and see every worker of it answer well."""
+        try:
+            self.pm2.start(self.release.directory, generation)
+            workers = [worker for worker in self.pm2.workers() if worker.name == generation]
+            evidence = self._see_all(generation, workers)
+            self.confirm()
+            return evidence
+        except OperationError as error:
+            error.evidence += mask(self._logged_since(logs), secrets_of(self.host))
+            self.pm2.delete([generation])
+            raise
+
+    def _see_all(self, generation: str, workers: list[Worker]) -> list[str]:
+        failure = f"release {self.release.id} (version {self.release.version}) failed on the live port"
+        remedy = "mend the release and deploy again; its workers were removed, the old version serves"
+        if not workers:
+            raise OperationError(f"{failure}: PM2 started no worker", remedy)
+        version = self.release.version if self.service.verify_version else None
+        # Answers of the old generation come in between: they are neither good nor bad.
+        missing = {worker.pid: self.service.wanted for worker in workers}
+        anonymous = self.service.wanted * len(workers)
+        bad = health.Gate()
+        deadline = time.monotonic() + self.service.patience
+        last = "none"
+        while missing and anonymous:
+            answer = self.service.ask(self.service.port)
+            last = answer.describe()
+            problem = answer.problem(version)
+            if answer.worker is None:
+                if problem is None:
+                    anonymous -= 1
+            elif answer.worker in missing:
+                if problem:
+                    bad.judge(answer)
+                    missing[answer.worker] = self.service.wanted
+                else:
+                    missing[answer.worker] -= 1
+                    if not missing[answer.worker]:
+                        del missing[answer.worker]
+            gone = [worker.pid for worker in workers if not worker.running]
+            if gone:
+                raise OperationError(
+                    f"{failure}: worker {gone[0]} ended while it was starting", remedy, bad.evidence()
+                )
+            if time.monotonic() > deadline:
+                raise OperationError(
+                    f"{failure}: {len(missing)} of {len(workers)} workers not seen healthy {self.service.wanted} times "
+                    f"within {self.service.patience:g} s; last answer on port {self.service.port}: {last}",
+                    remedy,
+                    bad.evidence(),
+                )
+            time.sleep(min(self.service.interval, 0.02))
+        return [f"{len(workers)} workers of {generation} healthy on port {self.service.port}: {last}"]
+
+    def _log_positions(self) -> dict[Path, int]:
+        definition = self.pm2.definition(self.release.directory)
+        files = [Path(definition[key]) for key in ("error_file", "out_file") if definition.get(key)]
+        return {path: path.stat().st_size if path.exists() else 0 for path in files}
+
+    def _logged_since(self, positions: dict[Path, int]) -> list[str]:
+        lines: list[str] = []
+        for path, position in positions.items():
+            if path.exists():
+                with path.open("rb") as stream:
+                    stream.seek(max(position, path.stat().st_size - 16_384))
+                    lines += stream.read().decode("utf-8", "replace").splitlines()[-LOG_LINES:]
+        return lines

@@ -1,0 +1,107 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: health_gate
+short_description: Wait until an application is healthy, in the right version, so many times in a row
+version_added: 0.1.0
+author: The roastify.ops maintainers
+description:
+  - Asks a health path until it was healthy O(healthy_threshold) times in a row, each answer within two seconds.
+  - Healthy means HTTP 200, and where the answer is JSON with a C(status), C(healthy) or C(degraded).
+  - It changes nothing.
+options:
+  url:
+    description: Where to ask, for instance C(http://127.0.0.1:5000/health). HTTP only; ask behind the load balancer.
+    type: str
+    required: true
+  host_header:
+    description: Value of the Host header, where it differs from the address.
+    type: str
+  version:
+    description: Version that must answer; any does if it is left out.
+    type: str
+  healthy_threshold:
+    description: Healthy answers in a row that open the gate.
+    type: int
+    default: 3
+  interval:
+    description: Seconds between two health requests.
+    type: float
+    default: 0.1
+  patience:
+    description: Seconds until the gate gives up.
+    type: float
+    default: 60.0
+attributes:
+  diff_mode:
+    support: none
+    description: Nothing is changed.
+extends_documentation_fragment:
+  - roastify.ops.attributes
+"""
+
+EXAMPLES = r"""
+- name: Wait until version 1.4.0 serves
+  roastify.ops.health_gate:
+    url: http://127.0.0.1:5000/health
+    version: 1.4.0
+"""
+
+RETURN = r"""
+answers:
+  description: The newest answers, one line for each run of equal ones.
+  returned: always
+  type: list
+  elements: str
+asked:
+  description: How many requests were sent.
+  returned: always
+  type: int
+"""
+
+from urllib.parse import urlsplit
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.roastify.ops.plugins.module_utils import health
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            url=dict(type="str", required=True),
+            host_header=dict(type="str"),
+            version=dict(type="str"),
+            healthy_threshold=dict(type="int", default=3),
+            interval=dict(type="float", default=0.1),
+            patience=dict(type="float", default=60.0),
+        ),
+        supports_check_mode=True,
+    )
+    options = module.params
+    url = urlsplit(options["url"])
+    if url.scheme != "http" or not url.hostname:
+        module.fail_json(
+            msg=f"{options['url']} is not an http:// URL. What to do: name a scheme, an address and a path"
+        )
+    gate = health.Gate(
+        options["healthy_threshold"], options["interval"], options["patience"], options["version"]
+    )
+    path = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    reason = gate.wait(
+        lambda: health.probe(url.hostname, url.port or 80, path, host_header=options["host_header"])
+    )
+    if reason:
+        module.fail_json(
+            msg=f"Health gate at {options['url']} stays shut: {reason}",
+            answers=gate.evidence(),
+            asked=gate.asked,
+        )
+    module.exit_json(changed=False, answers=gate.evidence(), asked=gate.asked)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: release_finish
+short_description: End a deployment on a host with a record of it
+version_added: 0.1.0
+author: The roastify.ops maintainers
+description:
+  - Writes how the deployment ended to the journal, removes releases that are not needed any more, and gives the lock back, in
+    one step.
+  - A deployment that had nothing to switch on this host leaves no record of success.
+options:
+  root:
+    description: Directory that holds C(releases/), the journal and the lock.
+    type: path
+    required: true
+  deployment:
+    description: Id of the deployment.
+    type: str
+    required: true
+  action:
+    description: What the journal calls it.
+    type: str
+    choices: [deploy, rollback]
+    default: deploy
+  status:
+    description: How it ended.
+    type: str
+    choices: [succeeded, failed]
+    required: true
+  release:
+    description: Release id that the deployment was about.
+    type: str
+    required: true
+  version:
+    description: Version of it, for a release that never came to be on this host.
+    type: str
+  reason:
+    description: Why it failed.
+    type: str
+  deployed_by:
+    description: Who ran it.
+    type: str
+  keep:
+    description: Complete releases to keep, the live one included. The release that a rollback returns to always stays.
+    type: int
+    default: 5
+extends_documentation_fragment:
+  - roastify.ops.attributes
+  - roastify.ops.attributes.diff
+"""
+
+EXAMPLES = r"""
+- name: End the deployment
+  roastify.ops.release_finish:
+    root: /srv/shop
+    deployment: 20260102T030405Z-4711
+    status: succeeded
+    release: 20260102T030405Z-1.4.0-abc1234
+"""
+
+RETURN = r"""
+record:
+  description: What was written to the journal; null if nothing was.
+  returned: success
+  type: dict
+pruned:
+  description: Ids of the releases that were removed.
+  returned: success
+  type: list
+  elements: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.roastify.ops.plugins.module_utils import deploy_locks, deployments, releases
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+from ansible_collections.roastify.ops.plugins.module_utils.files import exclusively
+
+
+def ending(host, options):
+    """The record that ends this deployment, or None if there is none to write."""
+    records = host.records()
+    mine = [
+        record
+        for record in records
+        if record.deploymentId == options["deployment"] and record.release == options["release"]
+    ]
+    if any(record.status in (deployments.SUCCEEDED, deployments.FAILED) for record in mine):
+        return None
+    started = mine[-1] if mine else None
+    if started is None and options["status"] == deployments.SUCCEEDED:
+        return None
+    live = host.live()
+    staged = host.release(options["release"])
+    return deployments.Record(
+        deploymentId=options["deployment"],
+        action=options["action"],
+        status=options["status"],
+        release=options["release"],
+        version=staged.version if staged else options["version"] or "",
+        commit=staged.commit if staged else None,
+        deployedAt=deployments.now(),
+        deployedBy=options["deployed_by"],
+        previousVersion=started.previousVersion if started else live.version if live else None,
+        previousRelease=started.previousRelease if started else live.id if live else None,
+        reason=options["reason"],
+    )
+
+
+def left_behind(record):
+    """The record that says of the release which was rolled back that it was."""
+    return deployments.Record(
+        deploymentId=record.deploymentId,
+        action=deployments.ROLLBACK,
+        status=deployments.ROLLED_BACK,
+        release=record.previousRelease,
+        version=record.previousVersion or "",
+        deployedAt=record.deployedAt,
+        deployedBy=record.deployedBy,
+        reason=f"rolled back to {record.release}",
+    )
+
+
+def finish(host, options, dry_run):
+    """Write the ending down, prune after a success, give the lock back; what was written and what was pruned."""
+    record = ending(host, options)
+    if record is not None and not dry_run:
+        deployments.append_record(host.journal, record)
+        if (
+            record.action == deployments.ROLLBACK
+            and record.status == deployments.SUCCEEDED
+            and record.previousRelease
+        ):
+            deployments.append_record(host.journal, left_behind(record))
+    doomed = releases.prunable(host, options["keep"]) if options["status"] == deployments.SUCCEEDED else []
+    if not dry_run:
+        releases.prune(host, doomed)
+        deploy_locks.release(host, options["deployment"])
+    return record, doomed
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            root=dict(type="path", required=True),
+            deployment=dict(type="str", required=True),
+            action=dict(type="str", choices=["deploy", "rollback"], default="deploy"),
+            status=dict(type="str", choices=["succeeded", "failed"], required=True),
+            release=dict(type="str", required=True),
+            version=dict(type="str"),
+            reason=dict(type="str"),
+            deployed_by=dict(type="str"),
+            keep=dict(type="int", default=5),
+        ),
+        supports_check_mode=True,
+    )
+    options = module.params
+    host = releases.Host(options["root"])
+    try:
+        host.require()
+        # A module whose controller was killed works on: whoever took over its lock waits here until it is done.
+        with exclusively(host.releases):
+            record, doomed = finish(host, options, module.check_mode)
+    except (OperationError, OSError) as error:
+        module.fail_json(msg=f"Ending deployment {options['deployment']} failed: {error}")
+    removed = "".join(f"release {release.id}\n" for release in doomed)
+    module.exit_json(
+        changed=record is not None or bool(doomed),
+        record=record.as_dict() if record else None,
+        pruned=[release.id for release in doomed],
+        diff=dict(
+            before=removed, after="", before_header=str(host.releases), after_header=str(host.releases)
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: release_info
+short_description: What is deployed on a host, and what stands in the way of a deployment
+version_added: 0.1.0
+author: The roastify.ops maintainers
+description:
+  - Reads which release is live, which ones are kept, what the journal says, how the application answers and how much room
+    is left. It changes nothing.
+  - What would make a deployment fail comes back in RV(problems), all of it at once, each with its remedy.
+options:
+  health_path:
+    description: Path of the health check.
+    type: str
+    default: /health
+  port:
+    description: TCP port on which the application serves.
+    type: int
+    required: true
+  release:
+    description: A release that a rollback is to return to, by id or version; it is looked up and must be complete.
+    type: str
+  processes:
+    description: Whether PM2 is asked for its processes; this costs about half a second.
+    type: bool
+    default: false
+  journal_entries:
+    description: How many of the newest journal records come back.
+    type: int
+    default: 10
+attributes:
+  diff_mode:
+    support: none
+    description: Nothing is changed.
+extends_documentation_fragment:
+  - roastify.ops.attributes
+  - roastify.ops.application
+"""
+
+EXAMPLES = r"""
+- name: See what is live
+  roastify.ops.release_info:
+    name: shop
+    root: /srv/shop
+    user: shop
+    configuration: /etc/shop
+    port: 5000
+  register: shop
+"""
+
+RETURN = r"""
+live:
+  description: Manifest of the live release; null before the first deployment.
+  returned: always
+  type: dict
+previous:
+  description: Manifest of the release that a rollback would return to; null if there is none.
+  returned: always
+  type: dict
+target:
+  description: Manifest of O(release); null if it was not given or not found.
+  returned: always
+  type: dict
+kept:
+  description: Complete releases, oldest id first, each with its C(state) by the journal.
+  returned: always
+  type: list
+  elements: dict
+journal:
+  description: The newest records of the journal, oldest first.
+  returned: always
+  type: list
+  elements: dict
+lock:
+  description: Who is deploying; null if nobody is.
+  returned: always
+  type: dict
+health:
+  description: Answer of the live port; null before the first deployment.
+  returned: always
+  type: dict
+  contains:
+    healthy:
+      description: Whether it may have traffic.
+      type: bool
+    version:
+      description: The version that answered.
+      type: str
+    answer:
+      description: The answer in one line.
+      type: str
+processes:
+  description: PM2's processes, if O(processes).
+  returned: always
+  type: list
+  elements: dict
+free_bytes:
+  description: Free bytes of the file system that holds the releases.
+  returned: always
+  type: int
+free_files:
+  description: Free inodes of it; -1 where the file system does not count them.
+  returned: always
+  type: int
+node_version:
+  description: Version of Node.js on the host; null if it is missing.
+  returned: always
+  type: str
+clock:
+  description: Seconds since 1970 by the host's clock.
+  returned: always
+  type: float
+problems:
+  description: What stands in the way of a deployment, each as a sentence with its remedy.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import os
+import subprocess
+import time
+from dataclasses import asdict
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.roastify.ops.plugins.module_utils import deployments, health
+from ansible_collections.roastify.ops.plugins.module_utils.application_arguments import (
+    application_arguments,
+    host_of,
+    pm2_of,
+)
+from ansible_collections.roastify.ops.plugins.module_utils.deploy_locks import read_lock
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+
+
+def node_version():
+    """Version of Node.js on this host, without its v; None if it is missing."""
+    try:
+        outcome = subprocess.run(
+            ["node", "--version"], capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return outcome.stdout.strip().lstrip("v")
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            application_arguments(),
+            port=dict(type="int", required=True),
+            health_path=dict(type="str", default="/health"),
+            release=dict(type="str"),
+            processes=dict(type="bool", default=False),
+            journal_entries=dict(type="int", default=10),
+        ),
+        supports_check_mode=True,
+    )
+    host = host_of(module.params)
+    problems = []
+
+    def attempt(action):
+        """What an action gives, or None and a problem on the list."""
+        try:
+            return action()
+        except OperationError as error:
+            problems.append(str(error))
+            return None
+
+    attempt(host.require)
+    pm2 = attempt(lambda: pm2_of(module.params))
+    live = attempt(host.live)
+    kept = host.kept()
+    records = host.records()
+    node = node_version()
+    if node is None:
+        problems.append("Node.js is not installed on this host\nWhat to do: run the setup playbook first")
+    target = attempt(lambda: host.find(module.params["release"])) if module.params["release"] else None
+    previous_id = deployments.previous_release(
+        live.id if live else None, [release.id for release in kept], records
+    )
+    previous = host.release(previous_id) if previous_id else None
+    answer = health.probe("127.0.0.1", module.params["port"], module.params["health_path"]) if live else None
+    processes = []
+    if module.params["processes"] and pm2 is not None and pm2.is_up():
+        processes = [asdict(worker) for worker in attempt(pm2.workers) or []]
+    status = os.statvfs(host.releases if host.releases.is_dir() else "/")
+    module.exit_json(
+        changed=False,
+        live=dict(live.manifest) if live else None,
+        previous=dict(previous.manifest) if previous else None,
+        target=dict(target.manifest) if target else None,
+        kept=[dict(release.manifest, state=deployments.state_of(release.id, records)) for release in kept],
+        journal=[record.as_dict() for record in records[-module.params["journal_entries"] :]],
+        lock=read_lock(host),
+        health=dict(healthy=answer.problem() is None, version=answer.version, answer=answer.describe())
+        if answer
+        else None,
+        processes=processes,
+        free_bytes=status.f_bavail * status.f_frsize,
+        free_files=status.f_favail if status.f_files else -1,
+        node_version=node,
+        clock=time.time(),
+        problems=problems,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""One deployment at a time."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from ansible_collections.roastify.ops.plugins.module_utils import controllers, deploy_locks, releases
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+
+FACTS = {"holder": "ann", "origin": "laptop", "since": "2026-01-01T00:00:00Z"}
+
+
+@pytest.fixture
+def host(tmp_path):
+    return releases.Host(str(tmp_path))
+
+
+def test_the_first_takes_it_and_the_second_is_told_who_has_it(host):
+    assert deploy_locks.acquire(host, "d1", FACTS) is None
+    with pytest.raises(deploy_locks.LockHeld, match="deployment d1 of ann from laptop") as refusal:
+        deploy_locks.acquire(host, "d2", FACTS)
+    assert refusal.value.lock["deploymentId"] == "d1"
+
+
+def test_the_same_deployment_may_ask_again(host):
+    deploy_locks.acquire(host, "d1", FACTS)
+    assert deploy_locks.acquire(host, "d1", FACTS) is None
+
+
+def test_an_expired_lease_is_taken_over_and_said_so(host):
+    deploy_locks.acquire(host, "d1", FACTS, lease=-1)
+    assert deploy_locks.acquire(host, "d2", FACTS)["deploymentId"] == "d1"
+
+
+def test_the_lock_of_the_dead_is_taken_over(host):
+    deploy_locks.acquire(host, "d1", FACTS)
+    assert deploy_locks.acquire(host, "d2", FACTS, take_over="d1")["deploymentId"] == "d1"
+
+
+def test_the_lock_of_another_is_not_taken_over_in_its_place(host):
+    deploy_locks.acquire(host, "d3", FACTS)
+    with pytest.raises(deploy_locks.LockHeld):
+        deploy_locks.acquire(host, "d2", FACTS, take_over="d1")
+
+
+def test_whoever_lost_the_lock_must_not_go_on(host):
+    deploy_locks.acquire(host, "d1", FACTS)
+    deploy_locks.hold(host, "d1")
+    deploy_locks.acquire(host, "d2", FACTS, take_over="d1")
+    with pytest.raises(OperationError, match="lost the lock"):
+        deploy_locks.hold(host, "d1")
+
+
+def test_holding_renews_the_lease(host):
+    deploy_locks.acquire(host, "d1", FACTS, lease=1)
+    before = deploy_locks.read_lock(host)["expires"]
+    deploy_locks.hold(host, "d1", lease=900)
+    assert deploy_locks.read_lock(host)["expires"] > before + 800
+
+
+def test_only_the_holder_gives_it_back(host):
+    deploy_locks.acquire(host, "d1", FACTS)
+    assert not deploy_locks.release(host, "d2")
+    assert deploy_locks.release(host, "d1")
+    assert deploy_locks.read_lock(host) is None
+
+
+def test_an_unreadable_lock_is_no_lock(host):
+    host.lock.write_text("{half")
+    assert deploy_locks.acquire(host, "d1", FACTS) is None
+
+
+def test_a_living_process_is_not_dead_and_an_ended_one_is():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    described = json.loads(json.dumps(controllers.describe(child.pid)))
+    assert not controllers.is_dead(described)
+    child.communicate(b"\n")
+    assert controllers.is_dead(described)
+
+
+def test_another_process_of_the_same_id_does_not_keep_the_dead_alive():
+    described = {**controllers.describe(os.getpid()), "started": "1"}
+    assert controllers.is_dead(described)
+
+
+def test_nothing_is_known_of_processes_of_other_machines():
+    assert not controllers.is_dead({**controllers.describe(999_999_999), "machine": "elsewhere"})

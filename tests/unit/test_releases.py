@@ -1,0 +1,164 @@
+"""Releases on a host: which is live, how one is staged, which ones may go."""
+
+import json
+import os
+
+import pytest
+from ansible_collections.roastify.ops.plugins.module_utils import artifact, deployments, releases
+from ansible_collections.roastify.ops.plugins.module_utils.deployments import Record
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+
+
+@pytest.fixture
+def host(tmp_path):
+    for name in ("releases", "shared"):
+        (tmp_path / name).mkdir()
+    return releases.Host(str(tmp_path))
+
+
+@pytest.fixture
+def packed(tmp_path_factory):
+    source = tmp_path_factory.mktemp("source")
+    (source / "server.js").write_text("serve()\n")
+    (source / ".env.production.example").write_text("PORT=\n")
+    destination = tmp_path_factory.mktemp("artifacts") / "shop-1.0.0.tar.gz"
+    manifest = {"name": "shop", "version": "1.0.0", "commit": "abc1234", "sourceDigest": "0" * 64}
+    return artifact.pack(str(source), str(destination), manifest)
+
+
+def complete(host, identifier, version="1.0.0"):
+    directory = host.releases / identifier
+    directory.mkdir()
+    (directory / ".release.json").write_text(json.dumps({"id": identifier, "version": version, "sha256": identifier}))
+
+
+def stage(host, packed, identifier="r1", **changes):
+    arguments = {"sha256": packed.sha256, "links": {".env": ".env"}, "group": None, **changes}
+    return releases.stage(host, identifier, packed.path, **arguments)
+
+
+def test_before_the_first_deployment_nothing_is_live(host):
+    assert host.live() is None
+
+
+def test_the_live_release_is_what_the_link_says(host):
+    complete(host, "r1")
+    complete(host, "r2")
+    host.link.symlink_to("releases/r1")
+    assert host.live().id == "r1"
+
+
+def test_a_directory_in_place_of_the_link_is_refused_and_kept(host):
+    host.link.mkdir()
+    (host.link / "precious").write_text("data")
+    with pytest.raises(OperationError, match="not a symbolic link"):
+        host.live()
+    assert (host.link / "precious").exists()
+
+
+@pytest.mark.parametrize("target", ["releases/gone", "/somewhere/else", "shared"])
+def test_a_link_to_no_complete_release_is_refused(host, target):
+    host.link.symlink_to(target)
+    with pytest.raises(OperationError, match="no complete release"):
+        host.live()
+
+
+def test_staging_makes_a_complete_release(host, packed):
+    release, changed = stage(host, packed)
+    assert changed
+    assert (release.id, release.version, release.sha256) == ("r1", "1.0.0", packed.sha256)
+    assert os.readlink(release.directory / ".env") == "../../shared/.env"
+    assert (release.directory / "server.js").read_text() == "serve()\n"
+
+
+def test_staging_the_same_content_again_changes_nothing(host, packed):
+    stage(host, packed)
+    before = sorted((str(path), path.lstat().st_mtime_ns) for path in host.releases.rglob("*"))
+    _release, changed = stage(host, packed)
+    assert not changed
+    assert sorted((str(path), path.lstat().st_mtime_ns) for path in host.releases.rglob("*")) == before
+
+
+def test_other_content_under_the_same_id_is_refused(host, packed):
+    stage(host, packed)
+    with pytest.raises(OperationError, match="other content"):
+        stage(host, packed, sha256="1" * 64)
+
+
+def test_a_damaged_artifact_is_refused_and_leaves_nothing(host, packed):
+    with open(packed.path, "r+b") as stream:
+        stream.seek(20)
+        stream.write(b"\0\0\0\0")
+    with pytest.raises(OperationError, match="damaged or replaced"):
+        stage(host, packed)
+    assert os.listdir(host.releases) == []
+
+
+def test_what_a_killed_run_left_is_cleared_away(host, packed):
+    (host.releases / ".staging-r1").mkdir()
+    (host.releases / ".staging-r1" / "half").write_text("")
+    stage(host, packed)
+    assert os.listdir(host.releases) == ["r1"]
+
+
+def test_an_unfinished_release_is_never_found(host):
+    (host.releases / "r1").mkdir()
+    assert host.release("r1") is None
+    assert host.kept() == []
+
+
+def test_no_space_is_said_before_anything_is_unpacked(host, packed, monkeypatch):
+    real = os.statvfs(host.root)
+
+    class Full:
+        f_bavail, f_frsize, f_files, f_favail = 1, real.f_frsize, 0, 0
+
+    monkeypatch.setattr(releases.os, "statvfs", lambda path: Full)
+    with pytest.raises(OperationError, match="not enough space"):
+        stage(host, packed)
+    assert os.listdir(host.releases) == []
+
+
+def test_a_release_is_found_by_id_and_by_version(host):
+    complete(host, "20260101T000000Z-1.0.0-abc")
+    complete(host, "20260102T000000Z-1.0.0-abd")
+    assert host.find("20260101T000000Z-1.0.0-abc").id == "20260101T000000Z-1.0.0-abc"
+    assert host.find("1.0.0").id == "20260102T000000Z-1.0.0-abd"
+    with pytest.raises(OperationError, match=r"release 2\.0\.0 is not on this host"):
+        host.find("2.0.0")
+
+
+def journal(host, *events):
+    for release, status, before in events:
+        deployments.append_record(host.journal, Record("d" + release, "deploy", status, release, "1", previousRelease=before))
+
+
+def test_pruning_takes_failed_ones_first_and_keeps_live_and_previous(host):
+    for name in ("a", "b", "c", "d", "e"):
+        complete(host, name)
+    journal(
+        host,
+        ("a", "succeeded", None),
+        ("b", "succeeded", "a"),
+        ("e", "failed", "b"),
+        ("c", "succeeded", "b"),
+        ("d", "succeeded", "c"),
+    )
+    host.link.symlink_to("releases/d")
+    assert [release.id for release in releases.prunable(host, 4)] == ["e"]
+    assert [release.id for release in releases.prunable(host, 3)] == ["e", "a"]
+    assert [release.id for release in releases.prunable(host, 1)] == ["e", "a", "b"]
+
+
+def test_pruning_never_takes_the_live_one_though_it_is_the_oldest(host):
+    for name in ("a", "b", "c"):
+        complete(host, name)
+    host.link.symlink_to("releases/a")
+    assert [release.id for release in releases.prunable(host, 1)] == ["b", "c"]
+
+
+def test_pruning_removes_releases(host):
+    complete(host, "a")
+    complete(host, "b")
+    releases.prune(host, [host.release("a")])
+    assert os.listdir(host.releases) == ["b"]
