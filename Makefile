@@ -1,0 +1,61 @@
+# The targets that people and CI use. Each one sets up what it needs first.
+SHELL := /bin/sh
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+# The tools of the private environment; the engine's network needs programs of /usr/sbin.
+export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin:/sbin
+# Everything that is only kept for speed is kept in .cache.
+export MOLECULE_GLOB := molecule/*/molecule.yml
+export MYPY_CACHE_DIR := $(CURDIR)/.cache/mypy
+export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
+pytest := python -m pytest -o cache_dir=.cache/pytest
+# Where podman's own settings do not work, tools/bootstrap has written some that do.
+engine := if [ -f .cache/containers.conf ]; then export CONTAINERS_CONF=$(CURDIR)/.cache/containers.conf; fi;
+
+.PHONY: help setup setup-tests demo demo-down test lint unit integration molecule lock build
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what the demo and the playbooks need: packages, .venv, container engine
+	@tools/bootstrap demo
+
+setup-tests:
+	@tools/bootstrap tests
+
+demo: setup ## Raise the sandbox fleet, deploy, deploy again under traffic, roll back; leaves the fleet running
+	@$(engine) .venv/bin/python tools/demo.py
+
+demo-down: ## Remove every trace of the demo: machines, network, images, keys, .cache
+	@if [ -d .cache ]; then tools/bootstrap demo; fi
+	@$(engine) tools/demo-down
+
+test: lint unit integration molecule ## Run every test: lint, unit, integration, molecule
+
+lint: setup-tests ## Check YAML, roles, playbooks and Python
+	@echo "==> lint: yamllint" && yamllint --strict .
+	@echo "==> lint: ansible-lint" && ansible-lint
+	@echo "==> lint: ruff" && ruff check && ruff format --check
+	@echo "==> lint: mypy" && mypy plugins/module_utils tools
+
+unit: setup-tests ## Test the Python code
+	@echo "==> unit"; $(pytest) tests/unit
+
+integration: setup-tests ## Test against real services: PostgreSQL, HTTP
+	@echo "==> integration"; $(engine) $(pytest) tests/integration
+
+molecule: setup-tests ## Test the roles on a fleet of their own; it is removed at the end, also after a failure
+	@echo "==> molecule"; $(engine) \
+	trap 'molecule destroy' EXIT; trap 'exit 130' INT TERM; molecule test --destroy=never
+
+lock: setup ## Write requirements/*.txt anew from requirements/*.in
+	@command -v uv >/dev/null || python -m pip install --quiet --target .cache/uv uv
+	@for name in controller development; do \
+	  PATH="$$PATH:$(CURDIR)/.cache/uv/bin" uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-header --no-emit-index-url --output-file requirements/$$name.txt requirements/$$name.in || exit; \
+	done
+
+build: setup ## Build the collection into .cache
+	@ansible-galaxy collection build --force --output-path .cache

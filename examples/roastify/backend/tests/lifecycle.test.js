@@ -1,0 +1,120 @@
+'use strict';
+
+const assert = require('node:assert/strict');
+const cluster = require('node:cluster');
+const http = require('node:http');
+const net = require('node:net');
+const path = require('node:path');
+const test = require('node:test');
+const { setTimeout: delay } = require('node:timers/promises');
+
+cluster.setupPrimary({ exec: path.join(__dirname, 'generation.js') });
+
+async function freePort() {
+  const server = net.createServer();
+  await new Promise((resolve) => { server.listen(0, '127.0.0.1', resolve); });
+  const { port } = server.address();
+  await new Promise((resolve) => { server.close(resolve); });
+  return port;
+}
+
+function begin(port, generation, variables = {}) {
+  const worker = cluster.fork({ PORT: String(port), GENERATION: generation, ...variables });
+  worker.ready = new Promise((resolve, reject) => {
+    worker.on('message', (message) => { if (message === 'ready') resolve(); });
+    worker.once('exit', () => reject(new Error(`generation ${generation} ended before it was ready`)));
+  });
+  worker.ready.catch(() => {});
+  worker.ended = new Promise((resolve) => { worker.once('exit', (code) => resolve(code)); });
+  return worker;
+}
+
+/** Clients of three kinds (reused connections, new ones, long pauses between) that count what they get. */
+function traffic(port) {
+  const seen = { answers: 0, failures: [], generations: new Set() };
+  let running = true;
+
+  async function client(agent, pause, url = '/') {
+    while (running) {
+      await new Promise((resolve) => {
+        const request = http.get({ host: '127.0.0.1', port, path: url, agent }, (response) => {
+          response.resume();
+          response.once('error', (error) => { seen.failures.push(error.code || error.message); resolve(); });
+          response.once('end', () => {
+            seen.answers += 1;
+            seen.generations.add(response.headers['x-release']);
+            if (response.statusCode !== 200) seen.failures.push(response.statusCode);
+            resolve();
+          });
+        });
+        request.once('error', (error) => { seen.failures.push(error.code || error.message); resolve(); });
+      });
+      await delay(pause());
+    }
+    agent.destroy();
+  }
+
+  const clients = [];
+  const kept = () => new http.Agent({ keepAlive: true, maxSockets: 1 });
+  for (let count = 0; count < 8; count += 1) clients.push(client(kept(), () => 2));
+  for (let count = 0; count < 4; count += 1) clients.push(client(new http.Agent({ keepAlive: false }), () => 5));
+  for (let count = 0; count < 6; count += 1) clients.push(client(kept(), () => Math.random() * 1500));
+  clients.push(client(kept(), () => 10, '/slow'));
+  return {
+    seen,
+    async stop() {
+      running = false;
+      await Promise.all(clients);
+      return seen;
+    },
+  };
+}
+
+test('generations relieve each other under load without a failed request', { timeout: 60000 }, async () => {
+  const port = await freePort();
+  let old = [begin(port, 'g0'), begin(port, 'g0')];
+  await Promise.all(old.map((worker) => worker.ready));
+  const load = traffic(port);
+  await delay(300);
+  for (const generation of ['g1', 'g2', 'g3']) {
+    const next = [begin(port, generation), begin(port, generation)];
+    await Promise.all(next.map((worker) => worker.ready));
+    for (const worker of old) worker.process.kill('SIGINT');
+    assert.deepEqual(await Promise.all(old.map((worker) => worker.ended)), [0, 0]);
+    old = next;
+  }
+  const seen = await load.stop();
+  for (const worker of old) worker.process.kill('SIGTERM');
+  await Promise.all(old.map((worker) => worker.ended));
+  assert.deepEqual(seen.failures, []);
+  assert.ok(seen.answers > 500, `${seen.answers} answers`);
+  assert.deepEqual([...seen.generations].sort(), ['g0', 'g1', 'g2', 'g3']);
+});
+
+test('an unhealthy generation never joins a port that others serve', { timeout: 30000 }, async () => {
+  const port = await freePort();
+  const healthy = begin(port, 'good');
+  await healthy.ready;
+  const load = traffic(port);
+  const sick = begin(port, 'sick', { HEALTH: '503' });
+  const slow = begin(port, 'slow', { WARM_UP_MS: '1200' });
+  await slow.ready;
+  await delay(300);
+  sick.process.kill('SIGINT');
+  assert.equal(await sick.ended, 0);
+  const seen = await load.stop();
+  for (const worker of [healthy, slow]) worker.process.kill('SIGINT');
+  await Promise.all([healthy.ended, slow.ended]);
+  assert.deepEqual(seen.failures, []);
+  assert.ok(seen.generations.has('slow') && !seen.generations.has('sick'));
+});
+
+test('an unhealthy worker joins where nobody serves, so that its answer can be seen', { timeout: 30000 }, async () => {
+  const port = await freePort();
+  const sick = begin(port, 'sick', { HEALTH: '503' });
+  await sick.ready;
+  const answer = await fetch(`http://127.0.0.1:${port}/health`);
+  assert.equal(answer.status, 503);
+  sick.process.kill('SIGINT');
+  assert.equal(await sick.ended, 0);
+});

@@ -1,0 +1,144 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Installs a .env file: atomically, owned and readable by the application alone, with a masked diff."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ansible_collections.roastify.ops.plugins.module_utils import dotenv
+
+
+class EnvFileError(Exception):
+    """The file cannot be installed; the message says why and what to do."""
+
+
+@dataclass
+class Plan:
+    """What installing would change. Names only: no value leaves this module."""
+
+    exists: bool = False
+    added: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    content: bool = False
+    owner: bool = False
+    mode: bool = False
+
+    @property
+    def any(self) -> bool:
+        return self.content or self.owner or self.mode
+
+
+def _current(path: Path) -> tuple[str | None, os.stat_result | None]:
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None, None
+    except OSError as error:
+        raise EnvFileError(f"{path} cannot be examined: {error.strerror}") from error
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "not a regular file"
+        raise EnvFileError(f"{path} is {kind}: move it away, since replacing it could change a file elsewhere")
+    try:
+        return dotenv.decode(path.read_bytes()), status
+    except OSError as error:
+        raise EnvFileError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def plan(path: Path, content: str, uid: int | None, gid: int | None, mode: int) -> Plan:
+    """Compares a file with what it should be."""
+    text, status = _current(path)
+    old = dotenv.to_mapping(dotenv.parse(text)) if text is not None else {}
+    new = dotenv.to_mapping(dotenv.parse(content))
+    result = Plan(
+        exists=text is not None,
+        added=[name for name in new if name not in old],
+        changed=[name for name in new if name in old and old[name] != new[name]],
+        removed=[name for name in old if name not in new],
+        content=text != content,
+    )
+    if status is not None:
+        result.mode = stat.S_IMODE(status.st_mode) != mode
+        result.owner = (uid is not None and uid != status.st_uid) or (gid is not None and gid != status.st_gid)
+    return result
+
+
+def install(path: Path, content: str, uid: int | None, gid: int | None, mode: int) -> None:
+    """Puts the file in place in one step: readers see the old one or the new one, whole."""
+    _make_directory(path.parent, uid, gid)
+    _, status = _current(path)
+    uid = uid if uid is not None else (status.st_uid if status else -1)
+    gid = gid if gid is not None else (status.st_gid if status else -1)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".new", dir=path.parent)
+    except OSError as error:
+        raise EnvFileError(f"{path.parent} cannot be written to: {error.strerror}") from error
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content.encode("utf-8"))
+            os.fchown(stream.fileno(), uid, gid)
+            os.fchmod(stream.fileno(), mode)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise EnvFileError(
+            f"{path} cannot be written: {error.strerror}. The file that was there is unchanged."
+        ) from error
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _make_directory(directory: Path, uid: int | None, gid: int | None) -> None:
+    if directory.is_dir():
+        return
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o750)
+        os.chown(directory, -1 if uid is None else uid, -1 if gid is None else gid)
+    except OSError as error:
+        raise EnvFileError(f"the directory {directory} cannot be made: {error.strerror}") from error
+
+
+def masked_diff(path: Path, planned: Plan, content: str) -> dict[str, str]:
+    """Before and after for Ansible's diff: every name, and whether its value changes, never a value."""
+    kept = "(unchanged)"
+    new = list(dotenv.to_mapping(dotenv.parse(content)))
+    old_lines, new_lines = [], []
+    for name in [*new, *planned.removed]:
+        if name in planned.added:
+            new_lines.append(f"{name}=(new)")
+        elif name in planned.removed:
+            old_lines.append(f"{name}=(removed)")
+        elif name in planned.changed:
+            old_lines.append(f"{name}=(old value)")
+            new_lines.append(f"{name}=(new value)")
+        else:
+            old_lines.append(f"{name}={kept}")
+            new_lines.append(f"{name}={kept}")
+    if planned.owner:
+        old_lines.append("# owner: differs")
+        new_lines.append("# owner: as wanted")
+    if planned.mode:
+        old_lines.append("# mode: differs")
+        new_lines.append("# mode: as wanted")
+    header = f"{path} (values are not shown)"
+    return {
+        "before_header": header,
+        "after_header": header,
+        "before": "".join(f"{line}\n" for line in old_lines),
+        "after": "".join(f"{line}\n" for line in new_lines),
+    }

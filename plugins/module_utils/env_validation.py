@@ -1,0 +1,324 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One validation of one environment: every rule that a schema has is asked here."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ansible_collections.roastify.ops.plugins.module_utils import dotenv, env_secrets, env_types
+from ansible_collections.roastify.ops.plugins.module_utils.env_report import ERROR, WARNING, Problem, Report
+
+if TYPE_CHECKING:
+    from ansible_collections.roastify.ops.plugins.module_utils.env_schema import Schema
+
+# Set by the system or by Node.js itself: a .env file that sets one changes more than the application.
+_RESERVED = ("PATH", "HOME", "USER", "SHELL", "PWD", "IFS", "NODE_OPTIONS", "NODE_PATH", "PM2_HOME")
+_RESERVED_PATTERNS = ("LD_*", "npm_*", "PM2_*")
+
+_ASSIGNMENT = re.compile(r"^[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=", re.MULTILINE)
+
+# Linux takes no more than this for one NAME=value (MAX_ARG_STRLEN).
+_MAX_VARIABLE = 131072
+
+
+class Validation:
+    """One run over one environment."""
+
+    def __init__(self, schema: Schema, entries: list[dotenv.Entry], environment: str, unknown: str | None) -> None:
+        self.schema = schema
+        self.environment = environment
+        self.unknown = unknown or str(schema.data.get("unknown", WARNING))
+        self.entries = {entry.key: entry for entry in entries if entry.key != "__proto__"}
+        self.rules = {name: schema.rules_for(name, environment) for name in schema.variables}
+        self.problems: list[Problem] = []
+
+    def run(self) -> Report:
+        for name, rules in self.rules.items():
+            self.variable(name, rules)
+        self.same_secrets()
+        self.groups()
+        self.comparisons()
+        self.unknown_names()
+        return Report(self.environment, sorted(self.entries), self.problems)
+
+    def value(self, name: str) -> str | None:
+        """The value of a variable that is set; an empty one counts as not set unless it may be empty."""
+        entry = self.entries.get(name)
+        if entry is None or (entry.value == "" and not self.rules.get(name, {}).get("allow_empty")):
+            return None
+        return entry.value
+
+    def say(self, code: str, name: str, message: str, remedy: str = "", severity: str = ERROR) -> None:
+        entry = self.entries.get(name)
+        self.problems.append(Problem(severity, code, name, message, remedy, entry.line if entry else None))
+
+    def why(self) -> str:
+        return f" in {self.environment}" if self.environment else ""
+
+    def variable(self, name: str, rules: Mapping[str, Any]) -> None:
+        value = self.value(name)
+        if value is None:
+            self.missing(name, rules)
+            return
+        secret = bool(rules.get("secret"))
+        own_remedy = str(rules.get("remedy", ""))
+        if "deprecated" in rules:
+            replacement = str(rules["deprecated"])
+            remedy = f"Use {replacement} instead." if replacement else "Remove it."
+            self.say("deprecated", name, f"{name} is deprecated.", remedy, WARNING)
+        if len(value.encode("utf-8", errors="replace")) + len(name) + 2 > _MAX_VARIABLE:
+            self.say("too_long", name, f"{name} is longer than the system allows ({_MAX_VARIABLE} bytes).")
+            return
+        if env_secrets.leftover(value):
+            self.say(
+                "template_leftover",
+                name,
+                f"{name} holds a template or vault text instead of what it stands for.",
+                "Check how the inventory sets it.",
+            )
+            return
+        if not rules.get("allow_placeholder"):
+            more = [str(item) for item in rules.get("placeholders", ())]
+            if secret and "example" in rules:
+                more.append(env_types.text_of(rules["example"]))
+            if env_secrets.placeholder(value, secret, more):
+                remedy = own_remedy or "Set the real value."
+                self.say("placeholder", name, f"{name} still has a placeholder.", remedy)
+                return
+        kind = str(rules.get("type", "string"))
+        finding = env_types.check(kind, value, rules)
+        if finding:
+            base = self.schema.variables[name]
+            known = [env_types.text_of(item) for own in (base, rules) for item in own.get("values", ())]
+            known += ["true", "false"] if kind == "boolean" else []
+            found = env_secrets.shown(value, secret, known)
+            where = self.why() if env_types.check(kind, value, base) is None else ""
+            self.say(
+                finding.code,
+                name,
+                f"{name} {finding.message}{where} (found {found}).",
+                own_remedy or finding.remedy,
+            )
+            return
+        if secret:
+            weakness = env_secrets.weakness(value, float(rules.get("min_entropy", 0)))
+            if weakness:
+                remedy = own_remedy or "Generate a random one, for example with `openssl rand -hex 32`."
+                self.say("weak_secret", name, f"{name} {weakness}.", remedy)
+
+    def missing(self, name: str, rules: Mapping[str, Any]) -> None:
+        reason = ""
+        if rules.get("required"):
+            reason = "" if self.schema.variables[name].get("required") else self.why()
+        else:
+            condition = self.met_condition(rules.get("required_if") or {})
+            if condition is None:
+                return
+            reason = f", because {condition}"
+        state = "empty" if name in self.entries else "not set"
+        remedy = str(rules.get("remedy", ""))
+        if not remedy:
+            description = str(rules.get("description", "")).rstrip(".")
+            remedy = f"Set it: {description}." if description else "Set it."
+        near = self.misspelt(name) if name not in self.entries else None
+        if near:
+            remedy = f"{near} is set: if that is meant, rename it. {remedy}"
+        self.say("missing", name, f"{name} is {state} but required{reason}.", remedy)
+
+    def misspelt(self, name: str) -> str | None:
+        strangers = [other for other in self.entries if other not in self.rules]
+        for stranger in strangers:
+            if env_secrets.nearest(stranger, [name]) == name:
+                return stranger
+        return None
+
+    def met_condition(self, conditions: Mapping[str, Any]) -> str | None:
+        """The first condition that holds; `true` also stands for "is set at all"."""
+        for other, wanted in conditions.items():
+            value = self.value(other)
+            if value is None:
+                continue
+            allowed = [env_types.text_of(item) for item in (wanted if isinstance(wanted, list) else [wanted])]
+            if "*" in allowed:
+                return f"{other} is set"
+            if value in allowed:
+                return f"{other} is {value}" if not self.rules[other].get("secret") else f"{other} has that value"
+        return None
+
+    def same_secrets(self) -> None:
+        """A secret that another variable has too is no longer one."""
+        reported = {problem.variable for problem in self.problems}
+        holders: dict[str, str] = {}
+        for name in self.rules:
+            value = self.value(name)
+            if value is not None and not self.rules[name].get("secret"):
+                holders.setdefault(value, name)
+        for name, rules in self.rules.items():
+            value = self.value(name)
+            if value is None or not rules.get("secret"):
+                continue
+            other = holders.setdefault(value, name)
+            if other != name and name not in reported:
+                self.say(
+                    "shared_secret",
+                    name,
+                    f"{name} has the same value as {other}.",
+                    "Give every secret a value of its own.",
+                )
+
+    def groups(self) -> None:
+        for group in self.schema.data.get("groups", []):
+            environments = group.get("environments")
+            if environments and not set(environments) & set(self.schema.lineage(self.environment)):
+                continue
+            names: list[str] = list(group["variables"])
+            present = [name for name in names if self.value(name) is not None]
+            absent = [name for name in names if name not in present]
+            title = str(group.get("name", ", ".join(names)))
+            remedy = str(group.get("remedy", ""))
+            rule = group["rule"]
+            if rule == "all_or_none" and present and absent:
+                self.say(
+                    "group",
+                    present[0],
+                    f"{title}: {_and(present)} {_is(present)} set, but {_and(absent)} {_is(absent)} not.",
+                    remedy or f"Set {_and(absent)} too, or remove {_and(present)}.",
+                )
+            elif rule in ("exactly_one", "at_least_one") and not present:
+                self.say("group", names[0], f"{title}: none of {_and(names)} is set.", remedy or "Set one of them.")
+            elif rule in ("exactly_one", "at_most_one") and len(present) > 1:
+                self.say(
+                    "group",
+                    present[1],
+                    f"{title}: {_and(present)} are set, but only one may be.",
+                    remedy or "Keep the one that is meant.",
+                )
+
+    def comparisons(self) -> None:
+        reported = {problem.variable for problem in self.problems}
+        for comparison in self.schema.data.get("comparisons", []):
+            left, right, operator = comparison["left"], comparison["right"], comparison["operator"]
+            values = [self.value(name) or self.default(name) for name in (left, right)]
+            if None in values or {left, right} & reported:
+                continue
+            first, second = (
+                env_types.comparable(str(self.rules[name].get("type", "string")), str(value))
+                for name, value in zip((left, right), values)
+            )
+            if not _holds(first, operator, second):
+                self.say(
+                    "comparison",
+                    left if left in self.entries else right,
+                    f"{left} must be {_OPERATOR_WORDS[operator]} {right}.",
+                    str(comparison.get("remedy", "")) or "Change one of them.",
+                )
+
+    def default(self, name: str) -> str | None:
+        return env_types.text_of(self.rules[name]["default"]) if "default" in self.rules[name] else None
+
+    def unknown_names(self) -> None:
+        ignored = list(self.schema.data.get("ignore", []))
+        for name in self.entries:
+            if name in self.rules or any(fnmatch.fnmatchcase(name, pattern) for pattern in ignored):
+                continue
+            if name in _RESERVED or any(fnmatch.fnmatchcase(name, pattern) for pattern in _RESERVED_PATTERNS):
+                self.say(
+                    "reserved",
+                    name,
+                    f"{name} belongs to the system or to Node.js.",
+                    "Remove it from the application's environment.",
+                    WARNING,
+                )
+                continue
+            if self.unknown == "ignore":
+                continue
+            near = env_secrets.nearest(name, self.rules)
+            remedy = f"Did you mean {near}?" if near else "Remove it, or add it to the schema."
+            self.say("unknown", name, f"{name} is not in the schema.", remedy, self.unknown)
+
+
+def _holds(first: float | str, operator: str, second: float | str) -> bool:
+    if operator == "==":
+        return first == second
+    if operator == "!=":
+        return first != second
+    if isinstance(first, str) or isinstance(second, str):
+        return True  # the schema check lets texts be compared for equality only
+    return {
+        "<": first < second,
+        "<=": first <= second,
+        ">": first > second,
+        ">=": first >= second,
+    }[operator]
+
+
+_OPERATOR_WORDS = {
+    "==": "equal to",
+    "!=": "different from",
+    "<": "less than",
+    "<=": "at most",
+    ">": "more than",
+    ">=": "at least",
+}
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _is(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def file_problems(document: dotenv.Document, known: Mapping[str, Any]) -> list[Problem]:
+    """What is wrong with the text of a file, whatever its variables mean."""
+    problems = [
+        Problem(
+            WARNING,
+            "skipped_line",
+            "",
+            "This line is neither an assignment nor a comment, and the application skips it in silence.",
+            "Write it as NAME=value, or put # in front.",
+            skipped.line,
+        )
+        for skipped in document.skipped
+    ]
+    first: dict[str, int] = {}
+    for entry in document.entries:
+        name, line = entry.key, entry.line
+
+        def say(severity: str, code: str, message: str, remedy: str, name: str = name, line: int = line) -> None:
+            problems.append(Problem(severity, code, name, f"{name} {message}", remedy, line))
+
+        if name in first:
+            message = f"is set again (first in line {first[name]}); the last one counts."
+            say(WARNING, "duplicate", message, "Keep one of them.")
+        first.setdefault(name, line)
+        if entry.unclosed_quote:
+            say(
+                ERROR,
+                "unclosed_quote",
+                f"has a value that opens with a quote ({entry.unclosed_quote}) which does not enclose it.",
+                "Close the quote at the end of the value, or put another kind of quote around it.",
+            )
+        if entry.cut_by_comment:
+            say(
+                WARNING,
+                "cut_by_comment",
+                "has a # in its value; the application takes what follows for a comment.",
+                "Put quotes around the value, or a space before the # of a comment.",
+            )
+        swallowed = [found for found in _ASSIGNMENT.findall(entry.value) if found in known]
+        if "\n" in entry.value and swallowed:
+            say(
+                ERROR,
+                "swallowed",
+                f"has a value of several lines that contains an assignment of {_and(swallowed)}.",
+                "A missing quote swallows the lines behind it: close the value where it ends.",
+            )
+    return problems

@@ -1,0 +1,321 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads a directory of migrations: NNN_name.up.sql with NNN_name.down.sql.
+
+A version is a number of any length: 001, 42 and 20260131120000 sort as numbers, and 7 and 007 are the
+same version. The text of a file is compared and hashed without byte order mark, with "\\n" as line end
+and without white space at its end, so that a checkout on another system is the same migration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ansible_collections.roastify.ops.plugins.module_utils import sql_statements
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+from ansible_collections.roastify.ops.plugins.module_utils.sql_statements import SqlError, Statement
+
+_FILE_NAME = re.compile(r"(?P<version>[0-9]+)_(?P<name>.+)\.(?P<direction>up|down)\.sql")
+_HEAD = re.compile(r"(?:[ \t]*(?:--[^\n]*)?\n)+")
+_DIRECTIVE = re.compile(r"--\s*migrate\s*:\s*(?P<directive>\S.*?)\s*")
+_NO_TRANSACTION = "no-transaction"
+
+LONGEST_NAME = 255
+"""What the columns version and name of the tracking table hold."""
+
+_LONGEST_COUNTER = 6
+"""Versions of more digits are taken for times, which have gaps by nature."""
+
+
+class MigrationFilesError(OperationError):
+    """The files cannot be used; nothing was run. The evidence holds one line per problem."""
+
+
+@dataclass(frozen=True)
+class Script:
+    """The text of one file.
+
+    Attributes:
+        path: where it was read.
+        text: normalised text.
+        transactional: False if its head says `-- migrate:no-transaction`.
+    """
+
+    path: Path
+    text: str = field(repr=False)
+    transactional: bool
+
+    @property
+    def file(self) -> str:
+        """The name of the file without its directory."""
+        return self.path.name
+
+    @property
+    def checksum(self) -> str:
+        """The name of the algorithm and the hash of the text."""
+        return checksum(self.text)
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One version of the schema.
+
+    Attributes:
+        version: as the file's name writes it: 001.
+        name: what stands between version and direction: initial_schema.
+        up: the script that brings the schema to this version.
+        down: the script that takes it back, or None.
+    """
+
+    version: str
+    name: str
+    up: Script
+    down: Script | None
+
+    @property
+    def number(self) -> int:
+        """The version as a number, which is what counts."""
+        return int(self.version)
+
+
+@dataclass(frozen=True)
+class MigrationSet:
+    """The migrations of a directory.
+
+    Attributes:
+        directory: where they were read.
+        migrations: all of them in the order of their versions.
+        warnings: what is odd but no reason to stop.
+    """
+
+    directory: Path
+    migrations: tuple[Migration, ...]
+    warnings: tuple[str, ...] = ()
+
+    def by_number(self) -> dict[int, Migration]:
+        """The migrations by the number of their version."""
+        return {migration.number: migration for migration in self.migrations}
+
+
+def checksum(text: str) -> str:
+    """The checksum of a normalised text; names its algorithm, so that it can change one day."""
+    return "sha256:" + hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def normalised(content: bytes) -> str:
+    """The text of a file, free of what editors and checkouts change.
+
+    Args:
+        content: the bytes of the file.
+
+    Returns:
+        The text without byte order mark, with "\\n" as line end and exactly one at its end.
+
+    Raises:
+        ValueError: the bytes are not UTF-8 text; the message says where.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"byte {error.start} (0x{content[error.start]:02x}, line {line}) is not UTF-8: save the file as UTF-8"
+        ) from None
+    zero = text.find("\0")
+    if zero >= 0:
+        line = text.count("\n", 0, zero) + 1
+        raise ValueError(f"line {line} holds a NUL character, which PostgreSQL cannot store: remove it")
+    text = text.replace("\r\n", "\n").rstrip()
+    return text + "\n" if text else ""
+
+
+def read_directory(directory: Path) -> MigrationSet:
+    """Read all migrations of a directory; sub-directories and files that are not SQL are left alone.
+
+    Args:
+        directory: the directory.
+
+    Returns:
+        The migrations in version order.
+
+    Raises:
+        MigrationFilesError: with every problem found: unusable names, duplicate versions, a down script
+            without its up script, undecodable text, unknown directives.
+    """
+    try:
+        with os.scandir(directory) as entries:
+            names = sorted(
+                entry.name
+                for entry in entries
+                if entry.name.lower().endswith(".sql") and not entry.name.startswith(".") and not entry.is_dir()
+            )
+    except OSError as error:
+        raise MigrationFilesError(
+            f"Migrations cannot be read from {directory}: {error.strerror}.",
+            "Give the directory that holds the NNN_name.up.sql files, on the host that runs them.",
+        ) from error
+
+    problems: list[str] = []
+    found: dict[tuple[int, str], dict[str, Script]] = {}
+    spelling: dict[tuple[int, str], str] = {}
+    for name in names:
+        match = _FILE_NAME.fullmatch(name)
+        if match is None:
+            problems.append(f"{name}: not named NNN_name.up.sql or NNN_name.down.sql; rename it or move it away")
+            continue
+        if max(len(match["version"]), len(match["name"])) > LONGEST_NAME:
+            problems.append(f"{name}: version and name may have at most {LONGEST_NAME} characters each")
+            continue
+        try:
+            script = _read_script(directory / name)
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+            continue
+        key = (int(match["version"]), match["name"])
+        directions = found.setdefault(key, {})
+        if match["direction"] in directions:
+            problems.append(
+                f"version {key[0]} exists twice: {directions[match['direction']].file} and {name}; "
+                "give one of them another number"
+            )
+            continue
+        directions[match["direction"]] = script
+        if match["direction"] == "up" or key not in spelling:
+            spelling[key] = match["version"]
+
+    problems += _duplicates(found)
+    for directions in found.values():
+        if "up" not in directions and not _refused(directions["down"].file, problems):
+            problems.append(f"{directions['down'].file}: there is no .up.sql for it; add it or remove this file")
+    if problems:
+        raise MigrationFilesError(
+            f"The migrations in {directory} cannot be used; nothing was run.",
+            "Correct these files and run again.",
+            problems,
+        )
+    migrations = tuple(
+        Migration(spelling[key], key[1], scripts["up"], scripts.get("down")) for key, scripts in sorted(found.items())
+    )
+    return MigrationSet(directory, migrations, tuple(_gaps(migrations)))
+
+
+def _refused(down: str, problems: list[str]) -> bool:
+    """Whether the up script of a down script was refused for a reason of its own."""
+    up = down[: -len("down.sql")] + "up.sql"
+    return any(problem.startswith(f"{up}:") for problem in problems)
+
+
+def _duplicates(found: dict[tuple[int, str], dict[str, Script]]) -> list[str]:
+    names: dict[int, list[str]] = {}
+    for (number, _name), scripts in found.items():
+        names.setdefault(number, []).append(next(iter(scripts.values())).file)
+    return [
+        f"version {number} exists {_times(len(files))}: {' and '.join(sorted(files))}; give each its own number"
+        for number, files in sorted(names.items())
+        if len(files) > 1
+    ]
+
+
+def _times(count: int) -> str:
+    return "twice" if count == 2 else f"{count} times"
+
+
+def _gaps(migrations: tuple[Migration, ...]) -> list[str]:
+    counters = [migration for migration in migrations if len(migration.version) <= _LONGEST_COUNTER]
+    pairs = list(zip(counters, counters[1:]))
+    steps = [later.number - earlier.number for earlier, later in pairs]
+    if not steps or steps.count(1) * 2 < len(steps):
+        return []  # they count in tens, or in no order that could have a gap
+    return [
+        f"no migration between {earlier.version} and {later.version}: one may be missing"
+        for (earlier, later), step in zip(pairs, steps)
+        if step > 1
+    ]
+
+
+def _read_script(path: Path) -> Script:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    text = normalised(content)
+    transactional = True
+    # Directives stand above the first statement; below it they are comments like any other.
+    head = _HEAD.match(text)
+    for number, line in enumerate(head.group().split("\n") if head else [], 1):
+        match = _DIRECTIVE.fullmatch(line.strip())
+        if match is None:
+            continue
+        if match["directive"] != _NO_TRANSACTION:
+            raise ValueError(
+                f"line {number}: unknown directive migrate:{match['directive']}; known is migrate:{_NO_TRANSACTION}"
+            )
+        transactional = False
+    return Script(path, text, transactional)
+
+
+@dataclass(frozen=True)
+class CheckedScript:
+    """A script that may be run: split, and free of what a migration must not do."""
+
+    script: Script
+    statements: tuple[Statement, ...]
+
+
+def check_scripts(scripts: list[Script]) -> list[CheckedScript]:
+    """Split scripts and refuse what would break out of the runner's transaction.
+
+    Args:
+        scripts: the scripts that are about to run.
+
+    Returns:
+        The same with their statements.
+
+    Raises:
+        MigrationFilesError: with every problem of every script, as file:line.
+    """
+    problems: list[str] = []
+    checked = []
+    for script in scripts:
+        try:
+            statements = sql_statements.split(script.text)
+        except SqlError as error:
+            problems.append(f"{script.file}:{error.line}: {error.reason}")
+            continue
+        checked.append(CheckedScript(script, tuple(statements)))
+        for statement in statements:
+            reason = _refusal(statement, script.transactional)
+            if reason:
+                problems.append(f"{script.file}:{statement.line}: {reason}")
+    if problems:
+        raise MigrationFilesError(
+            "The migrations that are to run cannot be used; nothing was run.",
+            "Correct these files and run again.",
+            problems,
+        )
+    return checked
+
+
+def _refusal(statement: Statement, transactional: bool) -> str | None:
+    command = sql_statements.transaction_control(statement)
+    if command:
+        how = (
+            "every migration runs in a transaction of its own"
+            if transactional
+            else f"migrate:{_NO_TRANSACTION} runs each statement by itself"
+        )
+        return f"{command} is not the migration's to say: {how}; remove it"
+    if transactional:
+        command = sql_statements.needs_no_transaction(statement)
+        if command:
+            return (
+                f"{command} cannot run inside a transaction: put it into a migration of its own whose first line is "
+                f"-- migrate:{_NO_TRANSACTION}"
+            )
+    elif sql_statements.changes_role(statement):
+        return f"SET ROLE would outlast its statement in a migrate:{_NO_TRANSACTION} migration: remove it"
+    return None

@@ -1,0 +1,374 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The tracking table: a row means that the migration is applied.
+
+Its columns id, version, name and applied_at are a contract with other tools; the ones in EXTRA_COLUMNS
+are added to it when the first migration is recorded, empty in the rows that are there. A migration
+outside a transaction is in the table <table>_unfinished from its first statement to its last, so that a
+row of the tracking table never means "perhaps".
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+from ansible_collections.roastify.ops.plugins.module_utils.migration_plan import AppliedMigration, Step, Unfinished
+from ansible_collections.roastify.ops.plugins.module_utils.postgresql import identifier
+
+REQUIRED_COLUMNS = ("id", "version", "name", "applied_at")
+EXTRA_COLUMNS = {
+    "checksum": "text",
+    "duration_ms": "bigint",
+    "applied_by": "text",
+    "deployment_id": "text",
+    "tool_version": "text",
+}
+
+_DESCRIBE = """
+SELECT pg_catalog.current_database(),
+       pg_catalog.pg_is_in_recovery(),
+       pg_catalog.current_setting('transaction_read_only') = 'on',
+       coalesce(relation_schema.nspname, %(schema)s, pg_catalog.current_schema()),
+       pg_catalog.has_schema_privilege(target_schema.oid, 'CREATE'),
+       relation.relkind::text,
+       pg_catalog.pg_has_role(relation.relowner, 'USAGE'),
+       pg_catalog.has_table_privilege(relation.oid, 'SELECT'),
+       pg_catalog.has_table_privilege(relation.oid, 'INSERT'),
+       (SELECT pg_catalog.array_agg(ARRAY[attname::text, pg_catalog.format_type(atttypid, NULL),
+                                          (attnotnull AND NOT atthasdef AND attidentity = '')::text]
+                                    ORDER BY attnum)
+          FROM pg_catalog.pg_attribute
+         WHERE attrelid = relation.oid AND attnum > 0 AND NOT attisdropped),
+       pg_catalog.to_regclass(pg_catalog.quote_ident(
+           coalesce(relation_schema.nspname, %(schema)s, pg_catalog.current_schema()))
+           || '.' || pg_catalog.quote_ident(%(unfinished)s)) IS NOT NULL
+  FROM (SELECT pg_catalog.to_regclass(%(qualified)s) AS oid) AS wanted
+  LEFT JOIN pg_catalog.pg_class AS relation ON relation.oid = wanted.oid
+  LEFT JOIN pg_catalog.pg_namespace AS relation_schema ON relation_schema.oid = relation.relnamespace
+  LEFT JOIN pg_catalog.pg_namespace AS target_schema
+         ON target_schema.nspname = coalesce(relation_schema.nspname, %(schema)s, pg_catalog.current_schema())
+"""
+
+
+class TableError(OperationError):
+    """The tracking table cannot be used; nothing was run."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """What a runner has to know about the database before it starts.
+
+    Attributes:
+        name: of the database.
+        in_recovery: it is a standby.
+        read_only: its transactions are read-only.
+        schema: where the tracking table is, or will be made.
+        may_create: whether this role may make tables there.
+        exists: whether the tracking table is there.
+        is_owner: whether this role may alter it.
+        may_insert: whether this role may write to it.
+        columns: its columns with their types.
+        has_unfinished: whether the table of unfinished migrations is there.
+    """
+
+    name: str
+    in_recovery: bool
+    read_only: bool
+    schema: str
+    may_create: bool
+    exists: bool
+    is_owner: bool
+    may_insert: bool
+    columns: dict[str, str]
+    has_unfinished: bool
+
+
+class TrackingTable:
+    """Reads and writes the tracking table over a connection that its caller owns.
+
+    Args:
+        name: table, or schema.table; without schema it is looked for along the search_path, and made in
+            the first schema of it.
+    """
+
+    def __init__(self, name: str) -> None:
+        schema, _dot, table = name.rpartition(".")
+        self._wanted_schema = schema or None
+        self.table = table
+        self.database: Database | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name with schema, quoted for SQL."""
+        return f"{identifier(self._known.schema)}.{identifier(self.table)}"
+
+    @property
+    def unfinished_name(self) -> str:
+        """The same of the table of unfinished migrations."""
+        return f"{identifier(self._known.schema)}.{identifier(self.table + '_unfinished')}"
+
+    @property
+    def lock_key(self) -> int:
+        """A number for advisory locks that is this table's alone."""
+        text = f"pg_migrate\0{self._known.name}\0{self._known.schema}\0{self.table}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)
+
+    @property
+    def _known(self) -> Database:
+        if self.database is None:
+            raise RuntimeError("look() comes first")
+        return self.database
+
+    def look(self, cursor: Any, settings: str) -> Database:
+        """Find out about database and table; one round trip.
+
+        Args:
+            cursor: of a connection in autocommit mode.
+            settings: SET commands to send along.
+
+        Raises:
+            TableError: a relation of this name is there, but of another shape.
+        """
+        qualified = identifier(self.table)
+        if self._wanted_schema:
+            qualified = f"{identifier(self._wanted_schema)}.{qualified}"
+        cursor.execute(
+            settings.replace("%", "%%") + _DESCRIBE,
+            {"qualified": qualified, "schema": self._wanted_schema, "unfinished": self.table + "_unfinished"},
+        )
+        (name, recovery, read_only, schema, create, kind, owner, may_select, may_insert, columns, unfinished) = (
+            cursor.fetchone()
+        )
+        if schema is None or create is None:
+            missing = f"The schema {schema} does not exist" if schema else "The search_path names no schema that exists"
+            raise TableError(
+                f'{missing} in database "{name}", so there is no place for the table {self.table}.',
+                "Create the schema, or name another one (table: schema.table).",
+            )
+        if kind is not None:
+            self._check_shape(schema, kind, columns)
+            if not may_select:
+                raise TableError(
+                    f"This role may not read {schema}.{self.table}.", f"GRANT SELECT ON {schema}.{self.table} to it."
+                )
+        self.database = Database(
+            name=name,
+            in_recovery=recovery,
+            read_only=read_only,
+            schema=schema,
+            may_create=create,
+            exists=kind is not None,
+            is_owner=bool(owner),
+            may_insert=bool(may_insert),
+            columns={column: column_type for column, column_type, _needed in columns or []},
+            has_unfinished=unfinished,
+        )
+        return self.database
+
+    def _check_shape(self, schema: str, kind: str, columns: list[list[str]]) -> None:
+        found = ", ".join(f"{column} {column_type}" for column, column_type, _needed in columns)
+        types = {column: column_type for column, column_type, _needed in columns}
+        reasons = [f"it has no column {column}" for column in REQUIRED_COLUMNS if column not in types]
+        if kind not in ("r", "p"):
+            reasons.append("it is not a table")
+        for column in ("version", "name"):
+            if column in types and types[column] not in ("character varying", "text", "character"):
+                reasons.append(f"its column {column} is of type {types[column]}, not varchar")
+        known = {*REQUIRED_COLUMNS, *EXTRA_COLUMNS}
+        reasons += [
+            f"its column {column} wants a value that is not ours to give"
+            for column, _type, needed in columns
+            if needed == "true" and column not in known
+        ]
+        if "id" in types and any(column == "id" and needed == "true" for column, _type, needed in columns):
+            reasons.append("its column id has no default")
+        if reasons:
+            raise TableError(
+                f"{schema}.{self.table} is another tool's: {'; '.join(reasons)}. Its columns are: {found}.",
+                "Name another table for the migrations (table), or rename this one.",
+            )
+
+    def check_writable(self) -> None:
+        """Refuse, before anything runs, what would fail at the first record.
+
+        Raises:
+            TableError: with the GRANT that is missing.
+        """
+        database = self._known
+        full_name = f"{database.schema}.{self.table}"
+        if database.in_recovery or database.read_only:
+            what = "a standby" if database.in_recovery else "read-only for this role"
+            raise TableError(
+                f'Database "{database.name}" is {what}: migrations cannot be applied there.',
+                "Connect to the primary (the writer endpoint) with a role that may write.",
+            )
+        if not database.exists and not database.may_create:
+            raise TableError(
+                f'This role may not create tables in schema {database.schema} of database "{database.name}".',
+                f"GRANT CREATE ON SCHEMA {database.schema} to it (since PostgreSQL 15 nobody has it by default).",
+            )
+        if database.exists and not database.may_insert:
+            raise TableError(
+                f"This role may not write to {full_name}.",
+                f"GRANT INSERT, DELETE ON {full_name} to it, or let it own it.",
+            )
+        if database.exists and not database.is_owner and self._missing_columns():
+            raise TableError(
+                f"{full_name} has yet to get the columns {', '.join(self._missing_columns())}, and this role does not "
+                "own it.",
+                "Run with the role that owns the table, or add these columns yourself (text, duration_ms bigint).",
+            )
+
+    def _missing_columns(self) -> list[str]:
+        return [column for column in EXTRA_COLUMNS if column not in self._known.columns]
+
+    def prepare(self, cursor: Any) -> None:
+        """Make the table if it is missing, and add the columns it lacks; under the runner's lock."""
+        commands = []
+        if not self._known.exists:
+            commands.append(
+                f"""CREATE TABLE {self.name} (
+                        id SERIAL PRIMARY KEY,
+                        version VARCHAR(255) NOT NULL UNIQUE,
+                        name VARCHAR(255) NOT NULL,
+                        applied_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP
+                    )"""
+            )
+        missing = self._missing_columns()
+        if missing:
+            additions = ", ".join(f"ADD COLUMN {column} {EXTRA_COLUMNS[column]}" for column in missing)
+            commands.append(f"ALTER TABLE {self.name} {additions}")
+        if commands:
+            cursor.execute(";\n".join(["BEGIN", *commands, "COMMIT"]))
+
+    def prepare_unfinished(self, cursor: Any) -> None:
+        """Make the table of unfinished migrations if it is missing; under the runner's lock."""
+        if self._known.has_unfinished:
+            return
+        cursor.execute(
+            f"""
+            CREATE TABLE IF NOT EXISTS {self.unfinished_name} (
+                version VARCHAR(255) PRIMARY KEY,
+                direction VARCHAR(4) NOT NULL,
+                statements_done INTEGER NOT NULL DEFAULT 0,
+                done_checksum TEXT NOT NULL,
+                started_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
+                applied_by TEXT,
+                error TEXT
+            )
+            """
+        )
+
+    def applied(self, cursor: Any) -> list[AppliedMigration]:
+        """All rows, in the order of application.
+
+        Raises:
+            TableError: a version is not a number, or is there twice (as 7 and as 007).
+        """
+        database = self._known
+        if not database.exists:
+            return []
+        extra = [column if column in database.columns else f"NULL AS {column}" for column in EXTRA_COLUMNS]
+        cursor.execute(
+            f"""SELECT id, version, name, to_char(applied_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), {", ".join(extra[:4])}
+                  FROM {self.name} ORDER BY id"""
+        )
+        rows = [AppliedMigration(*row) for row in cursor.fetchall()]
+        strange = [row.version for row in rows if not (row.version.isascii() and row.version.isdigit())]
+        if strange:
+            raise TableError(
+                f"{database.schema}.{self.table} holds versions that are not numbers: {', '.join(strange[:10])}.",
+                "Name another table for the migrations (table), or correct these rows.",
+            )
+        seen: dict[int, str] = {}
+        for row in rows:
+            if row.number in seen:
+                raise TableError(
+                    f"{database.schema}.{self.table} holds version {row.number} twice: as {seen[row.number]} and as "
+                    f"{row.version}.",
+                    "Delete the wrong one of the two rows.",
+                )
+            seen[row.number] = row.version
+        return rows
+
+    def unfinished(self, cursor: Any) -> list[Unfinished]:
+        """The migrations outside a transaction that did not come to their end."""
+        if not self._known.has_unfinished:
+            return []
+        cursor.execute(
+            f"""SELECT version, direction, statements_done, done_checksum,
+                       to_char(started_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), error
+                  FROM {self.unfinished_name} ORDER BY started_at"""
+        )
+        return [Unfinished(*row) for row in cursor.fetchall()]
+
+    def record(self, cursor: Any, step: Step, duration_ms: int, context: dict[str, str | None]) -> int:
+        """Write or delete the row of a migration, inside the transaction that ran it.
+
+        Args:
+            cursor: inside that transaction, acting as whatever role the script left.
+            step: what was run.
+            duration_ms: how long it took.
+            context: applied_by, deployment_id and tool_version.
+
+        Returns:
+            The id of the transaction that the row belongs to.
+        """
+        # A script may have changed role; the record is the login role's.
+        back = "RESET SESSION AUTHORIZATION; RESET ROLE; "
+        name = self.name.replace("%", "%%")
+        if step.direction == "down":
+            cursor.execute(
+                f"{back}DELETE FROM {name} WHERE version = %(version)s RETURNING pg_catalog.txid_current()",
+                {"version": context["recorded_version"]},
+            )
+        else:
+            now = "pg_catalog.clock_timestamp()"
+            if self._known.columns.get("applied_at", "timestamp without time zone") != "timestamp with time zone":
+                now += " AT TIME ZONE 'UTC'"  # a script may have changed the time zone as well
+            cursor.execute(
+                f"""{back}INSERT INTO {name} (version, name, applied_at, checksum, duration_ms, applied_by,
+                                              deployment_id, tool_version)
+                    VALUES (%(version)s, %(name)s, {now}, %(checksum)s, %(duration)s, %(applied_by)s,
+                            %(deployment_id)s, %(tool_version)s)
+                    RETURNING pg_catalog.txid_current()""",
+                {
+                    "version": step.migration.version,
+                    "name": step.migration.name,
+                    "checksum": step.script.checksum,
+                    "duration": duration_ms,
+                    **context,
+                },
+            )
+        row = cursor.fetchone()
+        if row is None:
+            raise TableError(
+                f"The row of version {step.migration.version} is gone from {self.name}.",
+                "Find out what deleted it; the script itself must not touch the tracking table.",
+            )
+        return int(row[0])
+
+    def start(self, cursor: Any, step: Step, done_checksum: str, applied_by: str | None) -> None:
+        """Note that a migration outside a transaction begins."""
+        cursor.execute(
+            f"""INSERT INTO {self.unfinished_name.replace("%", "%%")} (version, direction, done_checksum, applied_by)
+                VALUES (%s, %s, %s, %s)""",
+            (step.migration.version, step.direction, done_checksum, applied_by),
+        )
+
+    def progress(self, cursor: Any, step: Step, statements_done: int, done_checksum: str, error: str | None) -> None:
+        """Note how far a migration outside a transaction has come."""
+        cursor.execute(
+            f"""UPDATE {self.unfinished_name.replace("%", "%%")}
+                   SET statements_done = %s, done_checksum = %s, error = %s WHERE version = %s""",
+            (statements_done, done_checksum, error, step.migration.version),
+        )
+
+    def finish(self, cursor: Any, step: Step) -> None:
+        """Forget the progress of a migration that came to its end."""
+        cursor.execute(
+            f"DELETE FROM {self.unfinished_name.replace('%', '%%')} WHERE version = %s", (step.migration.version,)
+        )

@@ -1,0 +1,350 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Splits PostgreSQL scripts into statements and says what the first words of a statement mean.
+
+The rules are those of the server's own lexer and of psql: quotes, dollar quotes, nested comments,
+parentheses (CREATE RULE ... DO (a; b)) and SQL-standard bodies (BEGIN ATOMIC ... END).
+"""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_LETTER = r"A-Za-z_\u0080-\U0010ffff"
+
+# Quoted strings are unrolled (no alternation per character): a string may be many megabytes long.
+_PLAIN_STRING = r"'[^']*(?:''[^']*)*'"
+_ESCAPE_STRING = r"'[^'\\]*(?:(?:\\.|'')[^'\\]*)*'"
+# A string goes on after white space with a line end in it, and keeps the rules that it began with.
+_GOES_ON = r"(?:[ \t\f\r]*\n\s*{0})*"
+_ESCAPE_STRINGS = _ESCAPE_STRING + _GOES_ON.format(_ESCAPE_STRING)
+
+_TOKEN = re.compile(
+    rf"""
+      (?P<comment> --[^\n]* )
+    | (?P<block> /\* )
+    | (?P<escape> [eE]{_ESCAPE_STRINGS} )
+    | (?P<string> {_PLAIN_STRING} )
+    | (?P<identifier> "[^"]*(?:""[^"]*)*" )
+    | (?P<dollar> \$(?:[{_LETTER}][{_LETTER}0-9]*)?\$ )
+    | (?P<word> [{_LETTER}][{_LETTER}0-9$]* )
+    | (?P<number> [0-9][{_LETTER}0-9.]* | \$[0-9]+ )
+    | (?P<mark> [();.,\\] )
+    | (?P<open> ['"] )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_ESCAPE_STRING_TOKEN = re.compile(_ESCAPE_STRINGS, re.DOTALL)
+_BLOCK_EDGE = re.compile(r"/\*|\*/")
+_NO_ESCAPES = re.compile(
+    r"\s*set\s+(?:session\s+|local\s+)?standard_conforming_strings\s*(?:=|\bto\b)\s*'?(off|false|no|0|on|true|yes|1)\b",
+    re.IGNORECASE,
+)
+_PASSWORD = re.compile(rf"\b(PASSWORD)(\s*)(?:[eE]?{_ESCAPE_STRING}|\$(\w*)\$.*?\$\3\$)", re.IGNORECASE | re.DOTALL)
+
+HEAD_LENGTH = 24
+
+
+class SqlError(ValueError):
+    """A script that cannot be split.
+
+    Args:
+        line: where, counted from 1.
+        reason: what is wrong there and what to do about it.
+    """
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(f"line {line}: {reason}")
+        self.line = line
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement of a script.
+
+    Attributes:
+        text: the statement without its semicolon, from its first word on.
+        offset: where the text begins in the script, in characters.
+        line: the line on which it begins, counted from 1.
+        head: its first tokens: words in upper case, quoted identifiers and . , ( ) as written.
+    """
+
+    text: str
+    offset: int
+    line: int
+    head: tuple[str, ...]
+
+    @property
+    def end_line(self) -> int:
+        """The line on which the statement ends."""
+        return self.line + self.text.count("\n")
+
+
+class Lines:
+    """Tells the line of a position in a text."""
+
+    def __init__(self, text: str) -> None:
+        self._ends = [match.start() for match in re.finditer("\n", text)]
+
+    def of(self, position: int) -> int:
+        """The line (from 1) of a character position (from 0)."""
+        return bisect.bisect_left(self._ends, position) + 1
+
+
+def split(text: str) -> list[Statement]:
+    """Split a script into its statements; comments between statements belong to none.
+
+    Args:
+        text: the script, line ends as "\\n".
+
+    Returns:
+        The statements in their order; none for a script of comments and white space.
+
+    Raises:
+        SqlError: an unclosed quote or comment, a psql command, or data for COPY ... FROM STDIN.
+    """
+    return list(_statements(text, Lines(text)))
+
+
+def _statements(text: str, lines: Lines) -> Iterator[Statement]:
+    position = 0
+    length = len(text)
+    backslash_escapes = False  # standard_conforming_strings is on, as it is by default since 9.1
+    start = -1  # of the statement that is being read
+    end = 0  # of its last token
+    head: list[str] = []
+    depth = 0  # of parentheses
+    body = 0  # of BEGIN ATOMIC ... END and CASE ... END in it
+    after_begin = False
+
+    def finish() -> Statement:
+        return Statement(text[start:end], start, lines.of(start), tuple(head))
+
+    while position < length:
+        match = _TOKEN.search(text, position)
+        between = text[position : match.start()] if match else text[position:]
+        stripped = between.strip()
+        if stripped:
+            # Operators and other marks without a meaning for splitting.
+            if start < 0:
+                start = position + between.index(stripped[0])
+            end = position + len(between.rstrip())
+            after_begin = False
+        if match is None:
+            break
+        kind = match.lastgroup
+        token = match.group()
+        begin, position = match.start(), match.end()
+        if kind == "comment":
+            continue
+        if kind == "block":
+            position = _end_of_comment(text, begin, lines)
+            continue
+        if kind == "open":
+            what = "string" if token == "'" else "quoted name"
+            raise SqlError(lines.of(begin), f"the {what} that begins here is never closed")
+        if kind == "string" and backslash_escapes:
+            escaped = _ESCAPE_STRING_TOKEN.match(text, begin)
+            if escaped is None:
+                raise SqlError(lines.of(begin), "the string that begins here is never closed")
+            position = escaped.end()
+        elif token in ("e", "E") and text.startswith("'", position):
+            raise SqlError(lines.of(begin), "the string that begins here is never closed")
+        elif kind == "dollar":
+            close = text.find(token, position)
+            if close < 0:
+                raise SqlError(lines.of(begin), f"the text quoted with {token} that begins here is never closed")
+            position = close + len(token)
+        elif token == "\\":
+            command = text[begin : begin + 20].split(None, 1)[0]
+            raise SqlError(
+                lines.of(begin),
+                f"{command} is a command of psql, not SQL: remove it (a migration is sent to the server itself)",
+            )
+        elif token == ";" and depth <= 0 and not body:
+            if start >= 0:
+                statement = finish()
+                _refuse_copy_data(statement)
+                setting = _NO_ESCAPES.match(statement.text)
+                if setting:
+                    backslash_escapes = setting.group(1).lower() in ("off", "false", "no", "0")
+                yield statement
+            start, head, depth, after_begin = -1, [], 0, False
+            continue
+        if start < 0:
+            start = begin
+        end = position
+        word = token.upper() if kind == "word" else ""
+        if len(head) < HEAD_LENGTH:
+            if word:
+                head.append(word)
+            elif kind in ("identifier", "mark"):
+                head.append(token)
+        if token == "(":
+            depth += 1
+        elif token == ")":
+            depth -= 1
+        elif word == "ATOMIC" and after_begin and not body and _creates_routine(head):
+            body = 1
+        elif body and word == "CASE":
+            body += 1
+        elif body and word == "END":
+            body -= 1
+        after_begin = word == "BEGIN"
+    if start >= 0:
+        statement = finish()
+        _refuse_copy_data(statement)
+        yield statement
+
+
+def _end_of_comment(text: str, begin: int, lines: Lines) -> int:
+    depth = 0
+    for edge in _BLOCK_EDGE.finditer(text, begin):
+        depth += 1 if edge.group() == "/*" else -1
+        if depth == 0:
+            return edge.end()
+    raise SqlError(lines.of(begin), "the comment that begins here is never closed")
+
+
+def _creates_routine(head: list[str]) -> bool:
+    words = [word for word in head[:4] if word not in ("OR", "REPLACE")]
+    return words[:1] == ["CREATE"] and words[1:2] in (["FUNCTION"], ["PROCEDURE"])
+
+
+def _refuse_copy_data(statement: Statement) -> None:
+    if statement.head[:1] != ("COPY",):
+        return
+    if re.search(r"\bFROM\s+STDIN\b", statement.text, re.IGNORECASE):
+        raise SqlError(
+            statement.line,
+            "COPY ... FROM STDIN needs data from a client, which a migration has not: write INSERT statements "
+            "(pg_dump --inserts does)",
+        )
+
+
+def transaction_control(statement: Statement) -> str | None:
+    """The transaction command a statement is, if it is one that a migration must not contain.
+
+    SAVEPOINT, RELEASE and ROLLBACK TO stay inside the transaction and are not meant.
+
+    Returns:
+        The command in upper case, or None.
+    """
+    first, second = (*statement.head, "", "")[:2]
+    if first in ("BEGIN", "END", "ABORT", "COMMIT"):
+        return f"{first} {second}" if second in ("PREPARED", "AND") else first
+    if first == "ROLLBACK":
+        rest = [word for word in statement.head[1:3] if word not in ("WORK", "TRANSACTION")]
+        return None if rest[:1] == ["TO"] else first
+    if (first, second) in (("START", "TRANSACTION"), ("PREPARE", "TRANSACTION")):
+        return f"{first} {second}"
+    return None
+
+
+def changes_role(statement: Statement) -> bool:
+    """Whether the statement lets the rest of the session act as another role."""
+    words = [word for word in statement.head[:4] if word not in ("SESSION", "LOCAL")]
+    if words[:1] != ["SET"]:
+        return False
+    return words[1:2] in (["ROLE"], ["AUTHORIZATION"])
+
+
+def needs_no_transaction(statement: Statement) -> str | None:
+    """The command a statement is, if the server refuses it inside a transaction.
+
+    Returns:
+        A name for the command, or None.
+    """
+    head = statement.head
+    first, second = (*head, "", "")[:2]
+    if first == "VACUUM":
+        return "VACUUM"
+    if first in ("CREATE", "DROP") and second in ("DATABASE", "TABLESPACE"):
+        return f"{first} {second}"
+    if (first, second) == ("ALTER", "SYSTEM"):
+        return "ALTER SYSTEM"
+    if concurrent_index(statement) is not None:
+        return f"{first} INDEX CONCURRENTLY"
+    if first == "REINDEX" and ("CONCURRENTLY" in head[:8] or set(head[1:8]) & {"DATABASE", "SYSTEM"}):
+        return "REINDEX CONCURRENTLY" if "CONCURRENTLY" in head[:8] else "REINDEX DATABASE"
+    if first == "ALTER" and "DETACH" in head and re.search(r"\bCONCURRENTLY\s*$", statement.text, re.IGNORECASE):
+        return "DETACH PARTITION CONCURRENTLY"
+    return None
+
+
+def waits_politely(statement: Statement) -> bool:
+    """Whether the statement may wait for its lock without blocking the readers and writers behind it."""
+    command = needs_no_transaction(statement)
+    if command is None:
+        return False
+    return command.endswith("CONCURRENTLY") or (command == "VACUUM" and "FULL" not in statement.head[:8])
+
+
+@dataclass(frozen=True)
+class ConcurrentIndex:
+    """The index that a CREATE or DROP INDEX CONCURRENTLY is about.
+
+    Attributes:
+        action: CREATE or DROP.
+        name: its name as written, or None where the server chooses one.
+        table: the table as written, schema included; None for DROP.
+    """
+
+    action: str
+    name: str | None
+    table: str | None
+
+
+def concurrent_index(statement: Statement) -> ConcurrentIndex | None:
+    """What a CREATE INDEX CONCURRENTLY or DROP INDEX CONCURRENTLY is about; None for other statements."""
+    head = [word for word in statement.head if word != "UNIQUE"]
+    if head[:1] not in (["CREATE"], ["DROP"]) or head[1:3] != ["INDEX", "CONCURRENTLY"]:
+        return None
+    rest = head[3:]
+    if head[0] == "DROP":
+        return ConcurrentIndex("DROP", None, None)
+    if rest[:3] == ["IF", "NOT", "EXISTS"]:
+        rest = rest[3:]
+    name = None
+    if rest and rest[0] != "ON":
+        name, rest = rest[0], rest[1:]
+    rest = rest[1:]  # ON
+    if rest[:1] == ["ONLY"]:
+        rest = rest[1:]
+    table = rest[:1]
+    if rest[1:2] == ["."]:
+        table = rest[:3]
+    return ConcurrentIndex("CREATE", _folded(name) if name else None, "".join(map(_folded, table)) or None)
+
+
+def _folded(token: str) -> str:
+    return token if token.startswith('"') else token.lower()
+
+
+def loses_data(statement: Statement) -> bool:
+    """Whether the statement may destroy what users stored.
+
+    Drops of tables, columns and schemas, anything dropped with CASCADE, TRUNCATE and DELETE. What a
+    DO block or a function does is not seen.
+    """
+    first, second = (*statement.head, "", "")[:2]
+    if first in ("TRUNCATE", "DELETE") or (first == "DROP" and second in ("TABLE", "SCHEMA", "DATABASE", "OWNED")):
+        return True
+    if first == "DROP" or (first, second) == ("ALTER", "TABLE"):
+        if re.search(r"\bCASCADE\s*$", statement.text, re.IGNORECASE):
+            return True
+        kept = ("CONSTRAINT", "DEFAULT", "NOT", "IDENTITY", "EXPRESSION")
+        dropped = re.findall(r'\bDROP\s+(\w+|")', statement.text, re.IGNORECASE) if first == "ALTER" else []
+        return any(word.upper() not in kept for word in dropped)
+    if first == "WITH":
+        return re.search(r"\bDELETE\s+FROM\b", statement.text, re.IGNORECASE) is not None
+    return False
+
+
+def without_secrets(text: str) -> str:
+    """The text with the literals after PASSWORD (CREATE ROLE, ALTER USER MAPPING ...) hidden."""
+    return _PASSWORD.sub(r"\1\2'********'", text)

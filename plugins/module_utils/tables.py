@@ -1,0 +1,32 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tables for people, in plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
+    """Rows under their headings, every column as wide as its widest cell.
+
+    Args:
+        rows: one mapping a row; what a row lacks is shown as a dash.
+        columns: keys to show, in order; they are the headings, too.
+
+    Returns:
+        The lines of the table, without trailing blanks.
+    """
+    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+    widths = [max(len(line[number]) for line in [list(columns), *cells]) for number in range(len(columns))]
+    lines = [list(columns), ["-" * width for width in widths], *cells]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
+
+
+def _cell(value: Any) -> str:
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(str(value).split())

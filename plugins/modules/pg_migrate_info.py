@@ -1,0 +1,154 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_migrate_info
+short_description: Tell which SQL migrations of a PostgreSQL database are applied
+version_added: 0.1.0
+author: The roastify.ops maintainers
+description:
+  - Compares a directory of migrations with the tracking table of a database and changes neither.
+  - Contradictions between the two are returned, not failed on.
+attributes:
+  check_mode:
+    description: Reads only.
+    support: full
+  diff_mode:
+    description: There is nothing to show.
+    support: none
+extends_documentation_fragment:
+  - roastify.ops.attributes
+  - roastify.ops.postgresql
+  - roastify.ops.postgresql.migrations
+seealso:
+  - module: roastify.ops.pg_migrate
+"""
+
+EXAMPLES = r"""
+- name: See which migrations are applied
+  roastify.ops.pg_migrate_info:
+    directory: /srv/shop/current/migrations
+    env_file: /srv/shop/shared/.env
+  register: migrations
+
+- name: Show them
+  ansible.builtin.debug:
+    msg: "{{ migrations.lines }}"
+"""
+
+RETURN = r"""
+migrations:
+  description: All migrations known to the files or the table, in the order of their versions.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    version:
+      description: Version as the file's name writes it.
+      type: str
+      returned: always
+    name:
+      description: Name of the migration.
+      type: str
+      returned: always
+    state:
+      description: V(applied), V(pending), V(changed) (the file is not what was applied), V(missing)
+        (applied, without a file), or V(interrupted) (started outside a transaction and not ended).
+      type: str
+      returned: always
+    file:
+      description: Name of the file, null if it is missing.
+      type: str
+      returned: always
+    has_down:
+      description: Whether it can be rolled back.
+      type: bool
+      returned: always
+    applied_at:
+      description: When it was applied (UTC), null if it was not.
+      type: str
+      returned: always
+    duration_ms:
+      description: How long it took, null if that was not recorded.
+      type: int
+      returned: always
+    applied_by:
+      description: Who applied it, null if that was not recorded.
+      type: str
+      returned: always
+    deployment_id:
+      description: Deployment that applied it, null if that was not recorded.
+      type: str
+      returned: always
+pending:
+  description: Files that are not applied.
+  returned: success
+  type: list
+  elements: str
+schema_version:
+  description: Newest applied version, null if there is none.
+  returned: success
+  type: str
+problems:
+  description: Contradictions that would stop a run.
+  returned: success
+  type: list
+  elements: str
+remarks:
+  description: Oddities that would not stop a run.
+  returned: success
+  type: list
+  elements: str
+lines:
+  description: The same as a table for people.
+  returned: success
+  type: list
+  elements: str
+"""
+
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.roastify.ops.plugins.module_utils import migration_plan, postgresql_arguments
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+from ansible_collections.roastify.ops.plugins.module_utils.migration_files import read_directory
+from ansible_collections.roastify.ops.plugins.module_utils.migration_runner import Runner, RunOptions, psycopg2
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            **postgresql_arguments.postgresql_arguments(),
+            **postgresql_arguments.migration_arguments(),
+        ),
+        supports_check_mode=True,
+    )
+    if psycopg2 is None:
+        module.fail_json(msg=missing_required_lib("psycopg2"))
+    try:
+        files = read_directory(Path(module.params["directory"]))
+        connection = postgresql_arguments.connection_options(module.params, "pg_migrate_info")
+        if connection.password:
+            module.no_log_values.add(connection.password)
+        with Runner(connection, RunOptions(table=module.params["table"])) as runner:
+            state = runner.state()
+    except OperationError as error:
+        module.fail_json(msg=str(error))
+    problems, remarks = migration_plan.contradictions(files, state.applied)
+    status = migration_plan.status(files, state.applied, state.unfinished)
+    module.exit_json(
+        changed=False,
+        migrations=status,
+        pending=[migration.up.file for migration in migration_plan.pending(files, state.applied)],
+        schema_version=state.schema_version,
+        problems=problems,
+        remarks=[*files.warnings, *remarks],
+        lines=migration_plan.table(status),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from ansible_collections.roastify.ops.plugins.module_utils import env_file, env_input
+
+CONTENT = "A=1\nB='two words'\n"
+
+
+def install(path: Path, content: str = CONTENT) -> env_file.Plan:
+    planned = env_file.plan(path, content, os.getuid(), os.getgid(), 0o600)
+    if planned.any:
+        env_file.install(path, content, os.getuid(), os.getgid(), 0o600)
+    return planned
+
+
+def test_installs_once(tmp_path: Path) -> None:
+    path = tmp_path / "shared" / ".env"
+    first = install(path)
+    assert (first.exists, first.added, first.changed, first.removed) == (False, ["A", "B"], [], [])
+    assert path.read_text() == CONTENT
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o750
+    assert not install(path).any
+    assert os.listdir(path.parent) == [".env"]
+
+
+def test_knows_what_changes(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    install(path)
+    planned = install(path, "B=other\nC=3\n")
+    assert (planned.added, planned.changed, planned.removed) == (["C"], ["B"], ["A"])
+    diff = env_file.masked_diff(path, planned, "B=other\nC=3\n")
+    assert diff["before"] == "B=(old value)\nA=(removed)\n"
+    assert diff["after"] == "B=(new value)\nC=(new)\n"
+
+
+def test_corrects_a_mode_that_lets_others_read(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    install(path)
+    path.chmod(0o644)
+    planned = install(path)
+    assert planned.mode and not planned.content
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "# mode: differs" in env_file.masked_diff(path, planned, CONTENT)["before"]
+
+
+def test_never_follows_a_link(tmp_path: Path) -> None:
+    target = tmp_path / "elsewhere"
+    target.write_text("untouched")
+    (tmp_path / ".env").symlink_to(target)
+    with pytest.raises(env_file.EnvFileError, match="is a symbolic link: move it away"):
+        install(tmp_path / ".env")
+    assert target.read_text() == "untouched"
+
+
+def test_a_directory_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+    with pytest.raises(env_file.EnvFileError, match="is not a regular file"):
+        install(tmp_path / ".env")
+
+
+def test_a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / ".env"
+    install(path)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(env_file.EnvFileError, match="No space left on device. The file that was there is unchanged"):
+        install(path, "A=2\n")
+    assert path.read_text() == CONTENT
+    assert os.listdir(tmp_path) == [".env"]
+
+
+def test_input_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(env_input.InputError, match="cannot be read: No such file"):
+        env_input.read_schema(tmp_path / "missing")
+    (tmp_path / "bad.yml").write_text("a: b\nc: [\n")
+    with pytest.raises(env_input.InputError, match=r"bad.yml:\d+ is not valid YAML"):
+        env_input.read_schema(tmp_path / "bad.yml")
+    (tmp_path / "good.json").write_text('{"variables": {}}')
+    assert env_input.read_schema(tmp_path / "good.json") == {"variables": {}}
+    with pytest.raises(env_input.InputError) as caught:
+        env_input.read_variables('["canary"')
+    assert "canary" not in str(caught.value)

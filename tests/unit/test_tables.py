@@ -1,0 +1,17 @@
+"""Tables in plain text."""
+
+from ansible_collections.roastify.ops.plugins.module_utils.tables import table
+
+
+def test_columns_are_as_wide_as_their_widest_cell():
+    rows = [{"host": "app1", "version": "1.10.0", "healthy": True}, {"host": "a", "version": None, "healthy": False}]
+    assert table(rows, ["host", "version", "healthy"]) == [
+        "host  version  healthy",
+        "----  -------  -------",
+        "app1  1.10.0   yes",
+        "a     -        no",
+    ]
+
+
+def test_a_cell_stays_on_its_line():
+    assert table([{"note": "one\n two"}], ["note"]) == ["note", "-------", "one two"]
