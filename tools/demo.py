@@ -396,11 +396,11 @@ class Demo:
 
     def run(self) -> bool:
         """True if every step did what it should; the first one that does not ends the demo."""
-        versions = self.fleet.versions()
+        versions: Mapping[str, str] = self.fleet.versions()
         with contextlib.ExitStack() as stack:
             for number, step in enumerate(self.steps, 1):
                 self.display.begin(number, step.name)
-                outcome = Outcome(step, before=versions)
+                outcome = Outcome(step, before=versions, after=versions)
                 self.outcomes.append(outcome)
                 if step.traffic == "start":
                     stack.callback(self.stop_traffic)
@@ -418,11 +418,11 @@ class Demo:
         step, start = outcome.step, time.monotonic()
         try:
             if step.playbook:
-                outcome.log = LOGS / f"{number}-{step.name.replace(' ', '-')}.log"
                 tree = None
                 if step.source:
                     tree = CACHE / "source" / step.source
                     sources.make(step.source, tree)
+                outcome.log = LOGS / f"{number}-{step.name.replace(' ', '-')}.log"
                 outcome.returncode = run_logged(
                     playbook_command(step, tree),
                     outcome.log,
@@ -434,12 +434,16 @@ class Demo:
                 time.sleep(3)  # so that the row shows how it is when nothing happens
             elif step.traffic == "stop":
                 self.traffic.stop()
-            outcome.after = self.fleet.versions()
-            outcome.traffic = self.traffic.lap() if self.traffic.started else None
         except subprocess.CalledProcessError as error:
             outcome.error = f"{' '.join(error.cmd)} failed: a change no longer fits the example"
         except (DemoError, TrafficError, OSError, ValueError) as error:
             outcome.error = str(error)
+        outcome.after = self.fleet.versions()
+        if self.traffic.started:
+            try:
+                outcome.traffic = self.traffic.lap()
+            except TrafficError as error:
+                outcome.error = outcome.error or str(error)
         outcome.seconds = time.monotonic() - start
 
     def stop_traffic(self) -> None:
@@ -457,7 +461,7 @@ class Demo:
     def explain(self, outcome: Outcome, found: Sequence[str], log_text: str) -> None:
         """Why a step counts as failed, with the evidence."""
         show = self.display.line
-        if outcome.log is not None and outcome.returncode and not outcome.step.refused_because:
+        if outcome.log is not None and outcome.returncode:
             show()
             for line in log_text.splitlines()[-TAIL_LINES:]:
                 show(f"    {line}")
@@ -491,7 +495,7 @@ class Demo:
 def farewell(fleet: Fleet) -> list[str]:
     hosts = ", ".join(f"{host} http://{address}:{fleet.port}" for host, address in fleet.hosts.items())
     return [
-        "The fleet keeps running:",
+        "What was raised keeps running:",
         f"  {fleet.url}/  through the load balancer; directly: {hosts}",
         "  .venv/bin/ansible-playbook playbooks/status.yml  shows what is deployed",
         f"  {LOGS.relative_to(CHECKOUT)}/  has what Ansible said",
@@ -506,7 +510,8 @@ def interrupt(_number: int, _frame: FrameType | None) -> None:
 def main() -> int:
     # A terminal that closes, or a supervisor, must end the steps just as Ctrl-C does.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
     display = Display(sys.stdout, len(STEPS))
     demo = None
     good, interrupted = False, False

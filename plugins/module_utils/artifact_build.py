@@ -106,7 +106,7 @@ def plan(
 ) -> Build:
     """Look at everything a build needs and name the artifact; raise one error with every problem found."""
     problems: list[str] = []
-    package: dict[str, Any] = {}
+    package: dict[str, Any] | None = None
     source = os.path.abspath(os.path.expanduser(source))
     destination = os.path.abspath(os.path.expanduser(destination))
     package_file = os.path.join(source, "package.json")
@@ -121,7 +121,7 @@ def plan(
         except FileNotFoundError:
             problems.append(f"{package_file} is missing; set app_source to the application's root")
         except (OSError, ValueError) as error:
-            package = {}
+            package = None
             problems.append(f"{package_file} cannot be read: {error}")
         if "ci" in steps and not os.path.isfile(os.path.join(source, "package-lock.json")):
             problems.append(
@@ -136,8 +136,8 @@ def plan(
             migrations = None
         elif os.path.lexists(os.path.join(source, "migrations")):
             problems.append(f"both {os.path.join(source, 'migrations')} and {migrations} exist; keep one of them")
-    version = str(version or package.get("version") or "")
-    if package and not version:
+    version = str(version or (package or {}).get("version") or "")
+    if package is not None and not version:
         problems.append(f"{package_file} has no version; add one, or set app_build_version")
     elif version and not re.match(r"^[0-9A-Za-z][0-9A-Za-z.+_-]{0,99}$", version):
         problems.append(f"the version {version!r} cannot be part of a file name")
@@ -161,7 +161,7 @@ def plan(
     found = find_commit(source, warnings) if not commit else Commit(commit, OLDEST_TIME)
     if found.modified:
         warnings.append(f"{source} differs from commit {found.name[:12]}: the artifact holds uncommitted changes.")
-    engines = package.get("engines")
+    engines = (package or {}).get("engines")
     return Build(
         source=source,
         migrations=migrations or None,

@@ -271,7 +271,7 @@ def quoted(name: str, value: str) -> str:
     enclosed.insert(1, ('"', '"' + value.replace("\r", "\\r") + '"'))
     candidates = [text for quote, text in enclosed if quote not in value and not value.endswith("\\")]
     candidates.append(value)
-    candidates += [text for _, text in enclosed]
+    candidates += [text for quote, text in enclosed]
     for candidate in candidates:
         if all(_reads_back(candidate, value, neighbour) for neighbour in ("\n", " # ")):
             return candidate

@@ -73,7 +73,7 @@ def plan(path: Path, content: str, uid: int | None, gid: int | None, mode: int) 
 def install(path: Path, content: str, uid: int | None, gid: int | None, mode: int) -> None:
     """Puts the file in place in one step: readers see the old one or the new one, whole."""
     _make_directory(path.parent, uid, gid)
-    _, status = _current(path)
+    status = _current(path)[1]
     uid = uid if uid is not None else (status.st_uid if status else -1)
     gid = gid if gid is not None else (status.st_gid if status else -1)
     try:

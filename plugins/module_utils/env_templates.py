@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> int:
     check = "--check" in arguments
     paths = [argument for argument in arguments if not argument.startswith("-")]
     if len(paths) != 1:
-        print("usage: env_templates [--check] env.schema.yml", file=sys.stderr)
+        sys.stderr.write("usage: env_templates [--check] env.schema.yml\n")
         return 2
     source = Path(paths[0])
     schema = Schema.load(yaml.safe_load(source.read_text(encoding="utf-8")))
@@ -95,13 +95,13 @@ def main(arguments: list[str]) -> int:
             continue
         stale += 1
         if check:
-            print(f"{target} is out of date: run this command without --check")
+            sys.stdout.write(f"{target} is out of date: run this command without --check\n")
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text, encoding="utf-8")
-            print(f"wrote {target}")
+            sys.stdout.write(f"wrote {target}\n")
     return 1 if check and stale else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

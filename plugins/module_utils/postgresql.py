@@ -131,9 +131,8 @@ class ConnectionOptions:
     application_name: str = "pg_migrate"
 
     def __str__(self) -> str:
-        return (
-            f'database "{self.database or ""}" at {self.host or "localhost"}:{self.port or 5432} as "{self.user or ""}"'
-        )
+        server = f"{self.host}:{self.port or 5432}" if self.host else "the local socket"
+        return f'database "{self.database or ""}" at {server} as "{self.user or ""}"'
 
     def over(self, defaults: ConnectionOptions) -> ConnectionOptions:
         """These options, with what is not set here taken from others."""

@@ -31,6 +31,8 @@ from ansible_collections.roastify.ops.plugins.module_utils.releases import Host,
 LOOPBACK = "127.0.0.1"
 #: Lines of the application's log that are shown when it doesn't come up.
 LOG_LINES = 20
+#: A line of JSON with a stack trace in it can be longer than anybody wants to read at once.
+LINE_LENGTH = 600
 #: Names of variables whose values are secrets, whatever the schema says of them.
 _SECRET_NAME = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|PRIVATE|DATABASE_URL|DSN", re.IGNORECASE)
 #: Shorter values ("true", "5432") would mask half of a log without hiding anything.
@@ -83,12 +85,12 @@ def secrets_of(host: Host) -> list[str]:
 
 
 def mask(lines: list[str], secrets: list[str]) -> list[str]:
-    """Log lines with every secret replaced."""
+    """Log lines with every secret replaced, and cut to a readable length after that."""
     masked = []
     for line in lines:
         for secret in secrets:
             line = line.replace(secret, "********")
-        masked.append(line)
+        masked.append(line if len(line) <= LINE_LENGTH else f"{line[:LINE_LENGTH]}...")
     return masked
 
 

@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 module: pg_backup
 short_description: Back up a PostgreSQL database to a file
 version_added: 0.1.0
-author: The roastify.ops maintainers
+author: The roastify.ops maintainers (!UNKNOWN)
 description:
   - Writes one more backup in the custom format of C(pg_dump), reads it back with C(pg_restore --list),
     gives it its name only then, and removes the oldest ones beyond O(keep).

@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 module: pg_migrate
 short_description: Apply and roll back SQL migrations of a PostgreSQL database
 version_added: 0.1.0
-author: The roastify.ops maintainers
+author: The roastify.ops maintainers (!UNKNOWN)
 description:
   - Brings the schema of a database to the newest version of a directory of SQL files, or to a given one,
     and back.

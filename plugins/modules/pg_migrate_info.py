@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 module: pg_migrate_info
 short_description: Tell which SQL migrations of a PostgreSQL database are applied
 version_added: 0.1.0
-author: The roastify.ops maintainers
+author: The roastify.ops maintainers (!UNKNOWN)
 description:
   - Compares a directory of migrations with the tracking table of a database and changes neither.
   - Contradictions between the two are returned, not failed on.

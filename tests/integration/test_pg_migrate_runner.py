@@ -281,11 +281,11 @@ class TestFailure:
         project.write(
             "001_a.up.sql",
             "CREATE TEMP TABLE scratch (id int); SELECT set_config('search_path', '', false);"
-            "SET statement_timeout = 1; SET lock_timeout = 1; SET TIME ZONE 'Asia/Tokyo'; SET ROLE weak;",
+            "SET statement_timeout = 300; SET lock_timeout = 300; SET TIME ZONE 'Asia/Tokyo'; SET ROLE weak;",
         )
         project.write(
             "002_b.up.sql",
-            "CREATE TEMP TABLE scratch (id int); CREATE TABLE here (); SELECT pg_sleep(0.05);"
+            "CREATE TEMP TABLE scratch (id int); CREATE TABLE here (); SELECT pg_sleep(0.4);"
             "DO $$ BEGIN ASSERT current_setting('TimeZone') = 'UTC'; ASSERT current_user = 'admin'; END $$;",
         )
         assert project.up() == ["001", "002"]

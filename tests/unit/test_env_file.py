@@ -71,7 +71,7 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(env_file.EnvFileError, match="No space left on device. The file that was there is unchanged"):
+    with pytest.raises(env_file.EnvFileError, match=r"No space left on device\. The file that was there is unchanged"):
         install(path, "A=2\n")
     assert path.read_text() == CONTENT
     assert os.listdir(tmp_path) == [".env"]

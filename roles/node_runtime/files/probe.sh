@@ -1,5 +1,6 @@
 #!/bin/sh
-# Prints as JSON which Node.js and npm the host has and which its distribution offers. Changes nothing.
+# Prints as JSON which Node.js the host has from its distribution, what node and npm in /usr/local/bin lead
+# to, which archives are unpacked, and what the distribution offers. Changes nothing.
 # $1: the distribution's package.
 PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin
 package=$1
@@ -17,9 +18,9 @@ offered() {
     fi
 }
 
-npm=$(sed -n 's/^  "version": "\([^"]*\)",*$/\1/p' /usr/local/lib/node_modules/npm/package.json 2>/dev/null)
 system=$(version /usr/bin/node)
 # Asking the package manager takes time and is only needed where something is to be installed.
 if [ -n "$system" ]; then available=$system; else available=$(offered); fi
-printf '{"system": "%s", "link": "%s", "npm": "%s", "available": "%s"}\n' \
-    "$system" "$(readlink -f /usr/local/bin/node)" "$npm" "$available"
+printf '{"system": "%s", "node": "%s", "npm": "%s", "unpacked": "%s", "available": "%s"}\n' \
+    "$system" "$(readlink -f /usr/local/bin/node)" "$(readlink -f /usr/local/bin/npm)" \
+    "$(ls /usr/local/lib/nodejs 2>/dev/null | tr '\n' ' ')" "$available"

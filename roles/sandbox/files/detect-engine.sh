@@ -18,6 +18,9 @@ answer=$directory/engine
 PATH=$PATH:/usr/sbin:/sbin
 export PATH
 
+# A configuration of the user's own is tried first; ours, exported by the Makefile, is none.
+if [ "${CONTAINERS_CONF:-}" = "$configuration" ] || [ ! -f "${CONTAINERS_CONF:-/}" ]; then unset CONTAINERS_CONF; fi
+
 engines() {
     if [ "$(id -u)" = 0 ] && command -v podman >/dev/null; then echo podman; fi
     if command -v docker >/dev/null; then echo docker; fi
@@ -25,17 +28,16 @@ engines() {
 
 # What the answer depends on.
 fingerprint() {
-    echo "$(engines) $(ulimit -Hn) $(cat /proc/sys/kernel/random/boot_id)"
+    echo "$(engines | xargs) $(ulimit -Hn) $(cat /proc/sys/kernel/random/boot_id) ${CONTAINERS_CONF:-}"
     for program in podman docker crun runc netavark; do
-        stat -L -c '%n %Y %s' "$(command -v $program || echo /dev/null)"
-    done | grep -v '^/dev/null' || true
-    if [ "${CONTAINERS_CONF:-}" != "$configuration" ]; then echo "${CONTAINERS_CONF:-}"; fi
+        path=$(command -v $program) && stat -L -c '%n %Y %s' "$path"
+    done || true
 }
 
 # The smallest container there is: no image, no network, the machine's own /usr.
 container_starts() {
-    podman run --rm --systemd=always --network=none --volume /usr:/usr:ro --rootfs "$root" /usr/bin/true \
-        >/dev/null 2>>"$complaints"
+    podman run --rm --systemd=always --network=none --volume /usr:/usr:ro --rootfs "$work/root" /usr/bin/true \
+        >/dev/null 2>>"$work/complaints"
 }
 
 # podman lowers its own limit of processes to pid_max, and no container may have more.
@@ -48,48 +50,51 @@ limits() {
             printf "[containers]\ndefault_ulimits = [%s]\n", list
         }' /proc/self/limits
 }
+other_runtime() { printf '[engine]\nruntime = "runc"\n'; }
 
+# Leaves the path of the containers.conf that podman needs in $needed.
 podman_works() {
-    root=$(mktemp -d)
-    trap 'rm -rf "$root" "$complaints"' EXIT
-    mkdir "$root/dev" "$root/etc" "$root/proc" "$root/run" "$root/sys" "$root/tmp" "$root/usr" "$root/var"
+    (cd "$work/root" && mkdir dev etc proc run sys tmp usr var)
     for entry in bin lib lib64 sbin; do
-        if [ -L "/$entry" ]; then ln -s "usr/$entry" "$root/$entry"; fi
+        if [ -L "/$entry" ]; then ln -s "usr/$entry" "$work/root/$entry"; fi
     done
 
-    if [ "${CONTAINERS_CONF:-}" = "$configuration" ]; then unset CONTAINERS_CONF; fi
-    rm -f "$configuration"
-    container_starts && return
-
-    export CONTAINERS_CONF="$configuration"
-    limits >"$configuration"
-    container_starts && return
-    if command -v runc >/dev/null; then
-        printf '[engine]\nruntime = "runc"\n' >"$configuration"
-        container_starts && return
-        { limits; printf '[engine]\nruntime = "runc"\n'; } >"$configuration"
-        container_starts && return
+    needed=${CONTAINERS_CONF:-}
+    if container_starts; then
+        if [ -z "$needed" ]; then rm -f "$configuration"; fi
+        return
     fi
-    rm -f "$configuration"
-    return 1
+    export CONTAINERS_CONF="$work/containers.conf"
+    limits >"$CONTAINERS_CONF"
+    if ! container_starts; then
+        command -v runc >/dev/null || return 1
+        other_runtime >"$CONTAINERS_CONF"
+        if ! container_starts; then
+            { limits; other_runtime; } >"$CONTAINERS_CONF"
+            container_starts || return 1
+        fi
+    fi
+    mv "$CONTAINERS_CONF" "$configuration"
+    needed=$configuration
 }
 
-complaints=$(mktemp)
-trap 'rm -f "$complaints"' EXIT
-
-if [ -f "$answer" ] && [ "$(sed 1,2d "$answer")" = "$(fingerprint)" ]; then
+wanted=$(fingerprint)
+if [ -f "$answer" ] && [ "$(sed 1,2d "$answer")" = "$wanted" ]; then
     head -n 2 "$answer"
     exit
 fi
-rm -f "$answer"
-wanted=$(fingerprint)
 
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir "$work/root"
+needed=
 for engine in $(engines); do
     case $engine in
         podman) podman_works || continue ;;
-        docker) docker info >/dev/null 2>>"$complaints" || continue ;;
+        docker) docker info >/dev/null 2>>"$work/complaints" || continue ;;
     esac
-    { echo "$engine"; if [ -f "$configuration" ]; then echo "$configuration"; else echo; fi; echo "$wanted"; } >"$answer"
+    printf '%s\n' "$engine" "$needed" "$wanted" >"$work/answer"
+    mv "$work/answer" "$answer"
     head -n 2 "$answer"
     exit
 done
@@ -97,9 +102,9 @@ done
 {
     echo "No container engine works on this machine."
     if [ -z "$(engines)" ]; then
-        echo "Neither podman (as root) nor docker is installed."
+        echo "Neither podman (for root) nor docker is there."
     fi
-    sort -u "$complaints"
-    echo "Install one: apt-get install podman crun runc netavark iptables"
+    sort -u "$work/complaints" 2>/dev/null || true
+    echo "tools/bootstrap installs one as root; or: apt-get install podman crun runc netavark iptables"
 } >&2
 exit 1

@@ -74,7 +74,7 @@ function parse(variables) {
       password: variables.PG_PASSWORD,
       ssl: flag('PG_SSL', false),
       certificateAuthority: variables.PG_SSL_CA || undefined,
-      connections: number('PG_POOL_SIZE', 10, 1, 200),
+      connections: number('PG_POOL_SIZE', 5, 1, 200),
     },
   };
 

@@ -38,6 +38,7 @@ async function main() {
   const assets = path.join(__dirname, '..', '..', 'frontend', 'dist');
   const application = createApplication({ settings, release, database, health, log, assets });
 
+  await database.warmUp();
   watchMemory(log);
   await serve(application, { host: settings.host, port: settings.port, log, close: () => database.close() });
 }

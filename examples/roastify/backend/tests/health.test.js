@@ -5,7 +5,7 @@ const test = require('node:test');
 const { createDatabase } = require('../src/database');
 const { createLog } = require('../src/log');
 const { readMemory, watchMemory } = require('../src/memory');
-const { fakeDatabase, start } = require('./support');
+const { fakeDatabase, fakePostgres, start } = require('./support');
 
 test('a healthy process answers 200 with the agreed fields', async (t) => {
   const app = await start(t);
@@ -41,19 +41,14 @@ test('short memory means degraded and still 200', async (t) => {
 });
 
 test('a database that swallows connections is found out within 2 seconds', async (t) => {
-  const net = require('node:net');
-  const silent = net.createServer(() => {});
-  await new Promise((resolve) => { silent.listen(0, '127.0.0.1', resolve); });
+  const silent = await fakePostgres(t, { answers: () => false });
   const lines = [];
   const log = createLog({ write: (line) => lines.push(JSON.parse(line)) });
   const database = createDatabase(
     { host: '127.0.0.1', port: silent.address().port, user: 'u', password: 'p', database: 'd', connections: 2 },
     log,
   );
-  t.after(async () => {
-    await database.close();
-    silent.close();
-  });
+  t.after(() => database.close());
   const app = await start(t, { database });
   const begin = Date.now();
   const answers = await Promise.all([app.get('/health'), app.get('/health'), app.get('/health')]);
@@ -80,4 +75,21 @@ test('short memory is logged once, and alerted once when it lasts', (t) => {
   percentage = 40;
   watch.check();
   assert.deepEqual(lines.map((line) => line.event), ['memory.short', 'memory.alert', 'memory.normal']);
+});
+
+test('a question that goes unanswered is no loss while queries are answered', async (t) => {
+  const lines = [];
+  const log = createLog({ write: (line) => lines.push(JSON.parse(line)) });
+  const server = await fakePostgres(t, { answers: (name) => !name.includes('health') });
+  const database = createDatabase(
+    { host: '127.0.0.1', port: server.address().port, user: 'u', password: 'p', database: 'd', connections: 2 },
+    log,
+  );
+  t.after(() => database.close());
+  const asking = database.check();
+  const queries = setInterval(() => database.query('SELECT 1').catch(() => {}), 100);
+  t.after(() => clearInterval(queries));
+  await asking;
+  clearInterval(queries);
+  assert.deepEqual(lines, []);
 });

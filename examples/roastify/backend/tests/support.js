@@ -2,6 +2,7 @@
 
 const fs = require('node:fs');
 const http = require('node:http');
+const net = require('node:net');
 const os = require('node:os');
 const path = require('node:path');
 const { createApplication } = require('../src/application');
@@ -34,6 +35,34 @@ function fakeDatabase(overrides = {}) {
     async check() {},
     ...overrides,
   };
+}
+
+/** Speaks as much PostgreSQL as a simple query needs, to the connections whose application name it answers. */
+async function fakePostgres(test, { answers }) {
+  const message = (type, ...parts) => {
+    const body = Buffer.concat(parts);
+    const head = Buffer.alloc(5);
+    head.write(type);
+    head.writeInt32BE(body.length + 4, 1);
+    return Buffer.concat([head, body]);
+  };
+  const ready = message('Z', Buffer.from('I'));
+  const server = net.createServer((socket) => {
+    let silent = null;
+    socket.on('error', () => {});
+    socket.on('data', (data) => {
+      if (silent === null) {
+        silent = !answers(data.toString('latin1'));
+        // Signed in without a password.
+        if (!silent) socket.write(Buffer.concat([message('R', Buffer.alloc(4)), ready]));
+      } else if (!silent && data[0] === 'Q'.charCodeAt(0)) {
+        socket.write(Buffer.concat([message('C', Buffer.from('SELECT 0\0')), ready]));
+      }
+    });
+  });
+  await new Promise((resolve) => { server.listen(0, '127.0.0.1', resolve); });
+  test.after(() => server.close());
+  return server;
 }
 
 function frontend(test) {
@@ -75,4 +104,4 @@ async function start(test, { settings = {}, database = fakeDatabase(), memory } 
   };
 }
 
-module.exports = { VARIABLES, fakeDatabase, start };
+module.exports = { VARIABLES, fakeDatabase, fakePostgres, start };

@@ -1,0 +1,166 @@
+"""Many deployments and rollbacks in a row under live traffic, on the sandbox fleet of inventories/local.
+
+    CHAOS_ROUNDS=20 CHAOS_RATE=200 .venv/bin/python -m pytest tests/chaos
+
+Skipped where the fleet is not up (playbooks/sandbox.yml, then setup.yml). What Ansible said is in .cache/chaos/logs/,
+the figures of every round in .cache/chaos/result.json.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+
+import demo
+import sources
+from demo import Fleet, Outcome, Step
+from traffic import BackgroundTraffic, Report
+
+ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "20"))
+RATE = float(os.environ.get("CHAOS_RATE", "200"))
+CACHE = demo.CHECKOUT / ".cache" / "chaos"
+OLD, NEW = "1.0.0", "1.1.0"
+
+# Deployments to a newer and to an older version, and a rollback; each round changes the live version.
+CYCLE = (
+    Step(f"deploy {NEW}", playbook="deploy.yml", source=NEW, live=NEW),
+    Step(f"roll back to {OLD}", playbook="rollback.yml", live=OLD),
+    Step(f"deploy {NEW}", playbook="deploy.yml", source=NEW, live=NEW),
+    Step(f"deploy {OLD}", playbook="deploy.yml", source=OLD, live=OLD),
+)
+
+
+def run(name: str, *command: str) -> tuple[int, Path]:
+    log = CACHE / "logs" / f"{name.replace(' ', '-')}.log"
+    return demo.run_logged(command, log, lambda _task: None), log
+
+
+def build(version: str) -> str:
+    """Path of the artifact of a version."""
+    tree = CACHE / "source" / version
+    sources.make(version, tree)
+    variables = {"app_source": str(tree / "application"), "app_migrations": str(tree / "migrations")}
+    status, log = run(
+        f"build {version}", "ansible-playbook", "playbooks/build.yml", "--extra-vars", json.dumps(variables)
+    )
+    found = re.findall(r"(/\S+\.tar\.gz)\b", log.read_text())
+    assert status == 0 and found, f"{version} was not built: {log}"
+    return str(found[-1])
+
+
+def carry_out(number: int, step: Step, artifacts: dict[str, str], fleet: Fleet, traffic: BackgroundTraffic) -> Outcome:
+    outcome = Outcome(step, before=fleet.versions())
+    start = time.monotonic()
+    command = ["ansible-playbook", str(step.playbook)]
+    if step.source:
+        command += ["--extra-vars", json.dumps({"release_artifact": artifacts[step.source]})]
+    outcome.returncode, outcome.log = run(f"{number:03} {step.name}", *command)
+    outcome.seconds = time.monotonic() - start
+    outcome.after = fleet.versions()
+    outcome.traffic = traffic.lap()
+    return outcome
+
+
+def describe(number: int, rounds: int, outcome: Outcome, found: list[str]) -> str:
+    report = outcome.traffic
+    assert report is not None
+    versions = ", ".join(f"{host} {version}" for host, version in outcome.after.items())
+    line = (
+        f"round {number:3}/{rounds}  {outcome.step.name:18}  {outcome.seconds:6.1f} s  "
+        f"{report.served:6} served  {report.failed:3} failed  {report.rate:5.0f}/s  "
+        f"99 % within {report.latency_ms['p99']:5.0f} ms  {versions}"
+    )
+    return "\n".join([line, *(f"    {problem}" for problem in found)])
+
+
+def summarize(outcomes: list[Outcome], total: Report) -> list[str]:
+    lines = [
+        f"{len(outcomes)} rounds, {total.served} requests served, {total.failed} failed, {total.missed} not sent, "
+        f"{total.rate:.0f}/s"
+    ]
+    for name, group in itertools.groupby(sorted(outcomes, key=kind), key=kind):
+        seconds = [outcome.seconds for outcome in group]
+        figures = " / ".join(f"{value:.1f}" for value in (min(seconds), statistics.median(seconds), max(seconds)))
+        lines.append(f"{name}: {figures} s (shortest, median, longest)")
+    return lines
+
+
+def kind(outcome: Outcome) -> str:
+    return outcome.step.name.split(" ")[0]
+
+
+def alternate(
+    fleet: Fleet, rounds: int = ROUNDS, rate: float = RATE, show: Callable[[str], None] = print
+) -> tuple[list[str], Report]:
+    """Switch the fleet so many times under traffic; what went wrong, and the traffic in all."""
+    artifacts = {version: build(version) for version in (OLD, NEW)}
+    status, log = run(
+        f"000 deploy {OLD}",
+        *("ansible-playbook", "deploy.yml", "--extra-vars", json.dumps({"release_artifact": artifacts[OLD]})),
+    )
+    assert status == 0, f"the first deployment failed: {log}"
+    fleet.wait_for_balancer()
+
+    outcomes: list[Outcome] = []
+    wrong: list[str] = []
+    with BackgroundTraffic(fleet.url, rate) as traffic:
+        for number, step in zip(range(1, rounds + 1), itertools.cycle(CYCLE)):
+            outcome = carry_out(number, step, artifacts, fleet, traffic)
+            outcomes.append(outcome)
+            assert outcome.log is not None
+            found = demo.problems(outcome, outcome.log.read_text(errors="replace"))
+            wrong += [f"round {number}, {step.name}: {problem} ({outcome.log})" for problem in found]
+            show(describe(number, rounds, outcome, found))
+            if outcome.returncode:
+                break  # the following rounds would only repeat it
+        total = traffic.stop()
+    if total.failed != sum(outcome.traffic.failed for outcome in outcomes if outcome.traffic):
+        wrong.append("requests failed after the last round")
+    for line in summarize(outcomes, total):
+        show(line)
+    for event in total.events:
+        show(f"    at {event['at']:.3f} s, {event['client']}, {event['request']}: {event['kind']}: {event['detail']}")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    rows = [
+        {
+            "name": outcome.step.name,
+            "seconds": outcome.seconds,
+            "after": dict(outcome.after),
+            "traffic": outcome.traffic.as_dict() if outcome.traffic else None,
+        }
+        for outcome in outcomes
+    ]
+    (CACHE / "result.json").write_text(json.dumps({"rounds": rows, "total": total.as_dict()}, indent=2) + "\n")
+    return wrong, total
+
+
+@pytest.fixture
+def fleet() -> Iterator[Fleet]:
+    found = Fleet.from_inventory()
+    machines = run("ping", "ansible", "app:balancer:database", "-m", "ansible.builtin.ping", "-T", "5")[0]
+    if machines != 0:
+        pytest.skip("the sandbox fleet is not up: ansible-playbook playbooks/sandbox.yml, then setup.yml")
+    yield found
+
+
+@pytest.mark.slow
+def test_alternating_deployments_and_rollbacks_lose_no_request(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with capsys.disabled():
+        print()
+        wrong, total = alternate(fleet)
+    assert not wrong, "\n".join(wrong)
+    assert total.failed == 0
+    assert total.missed == 0, f"{total.missed} requests could not be sent: this proves less than {RATE:g} requests/s"

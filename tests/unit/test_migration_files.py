@@ -1,0 +1,147 @@
+"""Reading a directory of migrations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.roastify.ops.plugins.module_utils.migration_files import (
+    MigrationFilesError,
+    MigrationSet,
+    check_scripts,
+    checksum,
+    normalised,
+    read_directory,
+)
+
+
+def versions(files: MigrationSet) -> list[str]:
+    return [migration.version for migration in files.migrations]
+
+
+def problems(directory: Path) -> list[str]:
+    with pytest.raises(MigrationFilesError) as error:
+        read_directory(directory)
+    return error.value.evidence
+
+
+class TestRead:
+    def test_sorts_versions_as_numbers(self, tmp_path: Path) -> None:
+        for name in ("10_b", "9_a", "0011_c", "20260131120000_d", "000_zero"):
+            (tmp_path / f"{name}.up.sql").touch()
+        assert versions(read_directory(tmp_path)) == ["000", "9", "10", "0011", "20260131120000"]
+
+    def test_pairs_up_and_down(self, tmp_path: Path) -> None:
+        for name in ("001_a.up.sql", "001_a.down.sql", "002_with space_and.dot.up.sql"):
+            (tmp_path / name).touch()
+        first, second = read_directory(tmp_path).migrations
+        assert (first.name, first.down is not None) == ("a", True)
+        assert (second.name, second.down) == ("with space_and.dot", None)
+
+    def test_leaves_other_files_alone(self, tmp_path: Path) -> None:
+        for name in ("README.md", "001_a.up.sql~", "001_a.up.sql.orig", ".001_a.up.sql", "001_a.up.sql"):
+            (tmp_path / name).touch()
+        (tmp_path / "002_directory.up.sql").mkdir()
+        assert versions(read_directory(tmp_path)) == ["001"]
+
+    def test_an_empty_directory_has_no_migrations(self, tmp_path: Path) -> None:
+        assert read_directory(tmp_path).migrations == ()
+
+    def test_a_missing_directory(self, tmp_path: Path) -> None:
+        with pytest.raises(MigrationFilesError, match="No such file"):
+            read_directory(tmp_path / "nowhere")
+
+    def test_tells_all_problems_at_once(self, tmp_path: Path) -> None:
+        files: dict[str, bytes] = {
+            "001_a.up.sql": b"",
+            "1_b.up.sql": b"",
+            "002_c.down.sql": b"",
+            "3.sql": b"",
+            "004_D.UP.SQL": b"",
+            "005_latin.up.sql": b"SELECT 1;\nSELECT '\xe9';\n",
+            "006_nul.up.sql": b"\nSELECT '\0';",
+            "007_typo.up.sql": b"\n-- migrate:no-transactions\nSELECT 1;",
+            f"008_{'x' * 240}.up.sql": b"",
+        }
+        for name, content in files.items():
+            (tmp_path / name).write_bytes(content)
+        (tmp_path / "009_gone.up.sql").symlink_to("nowhere")
+        found = "\n".join(problems(tmp_path))
+        assert "version 1 exists twice: 001_a.up.sql and 1_b.up.sql" in found
+        assert "002_c.down.sql: there is no .up.sql for it" in found
+        assert "3.sql: not named NNN_name.up.sql" in found
+        assert "004_D.UP.SQL: not named NNN_name.up.sql" in found
+        assert "005_latin.up.sql: byte 18 (0xe9, line 2) is not UTF-8" in found
+        assert "006_nul.up.sql: line 2 holds a NUL character" in found
+        assert "007_typo.up.sql: line 2: unknown directive migrate:no-transactions" in found
+        assert "009_gone.up.sql: cannot be read: No such file" in found
+        assert len(found.splitlines()) == 8
+
+    def test_one_version_spelled_twice_under_one_name(self, tmp_path: Path) -> None:
+        for name in ("1_a.up.sql", "001_a.up.sql"):
+            (tmp_path / name).touch()
+        assert problems(tmp_path) == [
+            "version 1 exists twice: 001_a.up.sql and 1_a.up.sql; give one of them another number"
+        ]
+
+    def test_many_files_of_one_version(self, tmp_path: Path) -> None:
+        for name in ("7_a", "7_b", "07_c"):
+            (tmp_path / f"{name}.up.sql").touch()
+        assert "exists 3 times: 07_c.up.sql and 7_a.up.sql and 7_b.up.sql" in problems(tmp_path)[0]
+
+    def test_an_undecodable_up_file_is_one_problem_not_two(self, tmp_path: Path) -> None:
+        (tmp_path / "001_a.up.sql").write_bytes(b"\xff")
+        (tmp_path / "001_a.down.sql").touch()
+        assert len(problems(tmp_path)) == 1
+
+    @pytest.mark.parametrize(
+        ("names", "gaps"),
+        [
+            (["001", "002", "004"], 1),
+            (["001", "002", "003"], 0),
+            (["010", "020", "030"], 0),
+            (["001", "002", "20260101120000", "20260301120000"], 0),
+        ],
+    )
+    def test_gaps_are_warnings(self, tmp_path: Path, names: list[str], gaps: int) -> None:
+        for name in names:
+            (tmp_path / f"{name}_x.up.sql").touch()
+        assert len(read_directory(tmp_path).warnings) == gaps
+
+
+class TestText:
+    def test_is_free_of_what_editors_change(self) -> None:
+        assert normalised(b"\xef\xbb\xbfSELECT 1;\r\nSELECT 2;\r\n\r\n  ") == "SELECT 1;\nSELECT 2;\n"
+        assert normalised(b"") == normalised(b"\xef\xbb\xbf\r\n") == ""
+        assert normalised(b"SELECT 'a\rb';") == "SELECT 'a\rb';\n"
+
+    def test_checksum_names_its_algorithm(self) -> None:
+        assert checksum("") == "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+    @pytest.mark.parametrize(
+        ("text", "transactional"),
+        [
+            ("-- migrate:no-transaction\nSELECT 1;", False),
+            ("\n  --why\n--migrate: no-transaction  \nSELECT 1;", False),
+            ("SELECT 1;\n-- migrate:no-transaction\n", True),
+            ("SELECT '\n-- migrate:no-transaction\n';", True),
+            ("/* -- migrate:no-transaction */ SELECT 1;", True),
+            ("-- migrate the users: all of them\nSELECT 1;", True),
+        ],
+    )
+    def test_the_directive_stands_above_the_first_statement(
+        self, tmp_path: Path, text: str, transactional: bool
+    ) -> None:
+        (tmp_path / "001_a.up.sql").write_text(text)
+        assert read_directory(tmp_path).migrations[0].up.transactional is transactional
+
+
+def test_check_names_every_place(tmp_path: Path) -> None:
+    (tmp_path / "001_a.up.sql").write_text("SELECT 1;\nCOMMIT;\nVACUUM;\n")
+    (tmp_path / "002_b.up.sql").write_text("-- migrate:no-transaction\nBEGIN;\nSET ROLE x;\nVACUUM;\n")
+    (tmp_path / "003_c.up.sql").write_text("SELECT 'open")
+    scripts = [migration.up for migration in read_directory(tmp_path).migrations]
+    with pytest.raises(MigrationFilesError) as error:
+        check_scripts(scripts)
+    places = [":".join(problem.split(":")[:2]) for problem in error.value.evidence]
+    assert places == ["001_a.up.sql:2", "001_a.up.sql:3", "002_b.up.sql:2", "002_b.up.sql:3", "003_c.up.sql:1"]
