@@ -438,13 +438,14 @@ class Demo:
             outcome.error = f"{' '.join(error.cmd)} failed: a change no longer fits the example"
         except (DemoError, TrafficError, OSError, ValueError) as error:
             outcome.error = str(error)
+        finally:
+            outcome.seconds = time.monotonic() - start
         outcome.after = self.fleet.versions()
         if self.traffic.started:
             try:
                 outcome.traffic = self.traffic.lap()
             except TrafficError as error:
                 outcome.error = outcome.error or str(error)
-        outcome.seconds = time.monotonic() - start
 
     def stop_traffic(self) -> None:
         with contextlib.suppress(TrafficError):

@@ -99,9 +99,7 @@ def source_digest(directory: str, exclude: Iterable[str] = SOURCE_EXCLUDE) -> st
         elif stat.S_ISREG(status.st_mode):
             kind, content = "run" if status.st_mode & 0o100 else "file", file_sha256(path)
         else:
-            raise ArtifactError(
-                f"{path} is neither a file, a directory nor a link; remove it from the source."
-            )
+            raise ArtifactError(f"{path} is neither a file, a directory nor a link; remove it from the source.")
         digest.update(f"{kind} {content} ".encode() + name.encode("utf-8", "surrogateescape") + b"\0")
     return digest.hexdigest()
 
@@ -133,9 +131,7 @@ def pack(
     members = [(name, status) for name, status in entries if not stat.S_ISDIR(status.st_mode)]
     complete = dict(manifest)
     complete["files"] = len(members)
-    complete["unpackedSize"] = sum(
-        status.st_size for _name, status in members if stat.S_ISREG(status.st_mode)
-    )
+    complete["unpackedSize"] = sum(status.st_size for _name, status in members if stat.S_ISREG(status.st_mode))
 
     os.makedirs(os.path.dirname(os.path.abspath(destination)), exist_ok=True)
     partial = f"{destination}.{os.getpid()}.partial"
@@ -172,9 +168,7 @@ def read_sidecar(path: str) -> dict[str, Any]:
             f"The manifest {sidecar} is missing. Copy it beside the artifact, or build the artifact again."
         ) from error
     except (OSError, ValueError) as error:
-        raise ArtifactError(
-            f"The manifest {sidecar} cannot be read: {error}. Build the artifact again."
-        ) from error
+        raise ArtifactError(f"The manifest {sidecar} cannot be read: {error}. Build the artifact again.") from error
     if not isinstance(manifest, dict):
         raise ArtifactError(f"The manifest {sidecar} is not a JSON object. Build the artifact again.")
     missing = [field for field in (*_MANIFEST_REQUIRED, *_FILE_FIELDS) if not manifest.get(field)]
@@ -246,9 +240,7 @@ def verify_members(tar: tarfile.TarFile) -> Contents:
         for parent in _parents(name):
             # Beneath a link (or a file), a member would be written somewhere else than its name says.
             if parent in names and parent not in directories:
-                raise ArtifactError(
-                    f"{_subject(tar)} holds {name!r} beneath {parent!r}, which is no directory."
-                )
+                raise ArtifactError(f"{_subject(tar)} holds {name!r} beneath {parent!r}, which is no directory.")
     for name, target in links.items():
         _check_link(tar, name, target, links)
     for field, value in (("files", files), ("unpackedSize", size)):
@@ -355,9 +347,7 @@ def _verify_stream(raw: BinaryIO, label: str) -> Contents:
                 pass
             return contents
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ArtifactError(
-            f"{label} is not a complete artifact ({error}). Fetch or build it again."
-        ) from error
+        raise ArtifactError(f"{label} is not a complete artifact ({error}). Fetch or build it again.") from error
 
 
 def _subject(tar: tarfile.TarFile) -> str:

@@ -281,6 +281,10 @@ class Switch:
         # What is neither the live release nor healthy was left by a killed run: it must not stand in the way.
         leftovers = sorted({worker.name for worker in workers} - set(old))
         self.pm2.delete(leftovers)
+        remaining = [worker for worker in workers if worker.name not in leftovers]
+        done = None if restart or not leftovers else self.is_done(remaining, live)
+        if done is not None:
+            return Outcome(True, live, done.evidence())
         generation = self._free_name(old)
         logs = self._log_positions()
         evidence = self._join(generation, logs)

@@ -50,6 +50,7 @@ limits() {
             printf "[containers]\ndefault_ulimits = [%s]\n", list
         }' /proc/self/limits
 }
+may_raise_limits() { [ $((0x$(awk '/^CapEff/ {print $2}' /proc/self/status) >> 24 & 1)) = 1 ]; }
 other_runtime() { printf '[engine]\nruntime = "runc"\n'; }
 
 # Leaves the path of the containers.conf that podman needs in $needed.
@@ -60,7 +61,8 @@ podman_works() {
     done
 
     needed=${CONTAINERS_CONF:-}
-    if container_starts; then
+    # Newer versions of podman run within the limits of this process, but do not build within them.
+    if { [ -n "$needed" ] || may_raise_limits; } && container_starts; then
         if [ -z "$needed" ]; then rm -f "$configuration"; fi
         return
     fi
@@ -101,10 +103,12 @@ done
 
 {
     echo "No container engine works on this machine."
-    if [ -z "$(engines)" ]; then
+    if [ -n "$(engines)" ]; then
+        echo "Tried, without success: $(engines | xargs). They say:"
+        sort -u "$work/complaints"
+    else
         echo "Neither podman (for root) nor docker is there."
+        echo "Install one, as root: apt-get install podman crun runc netavark iptables nftables"
     fi
-    sort -u "$work/complaints" 2>/dev/null || true
-    echo "tools/bootstrap installs one as root; or: apt-get install podman crun runc netavark iptables"
 } >&2
 exit 1

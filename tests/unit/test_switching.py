@@ -1,0 +1,205 @@
+"""Switching by generations, with a PM2 that only keeps the list; real PM2 is met in molecule and in the sandbox."""
+
+import dataclasses
+import json
+import os
+
+import pytest
+from ansible_collections.roastify.ops.plugins.module_utils import health, pm2, releases, switching
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+
+#: A process that runs as long as the tests do.
+ALIVE = os.getpid()
+#: Beyond the highest process id of any kernel.
+GONE = 2**30
+
+
+class List:
+    """PM2's list, and what it was told."""
+
+    application = "shop"
+
+    def __init__(self, host, *running):
+        self.host = host
+        self.list = [self.worker(f"shop-{name}", name) for name in running]
+        self.told = []
+        self.started_pid = ALIVE
+
+    def worker(self, generation, release, pid=ALIVE):
+        return pm2.Worker(generation, pid, "online", 0, str(self.host.releases / release))
+
+    def ensure_up(self):
+        return False
+
+    def is_up(self):
+        return True
+
+    def workers(self):
+        return list(self.list)
+
+    def definition(self, release):
+        return {}
+
+    def start(self, release, generation):
+        self.told.append(("start", generation, link_of(self.host)))
+        self.list.append(self.worker(generation, release.name, self.started_pid))
+
+    def delete(self, generations):
+        if generations:
+            self.told.append(("delete", *generations, link_of(self.host)))
+        self.list = [worker for worker in self.list if worker.name not in generations]
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers(switching.Service):
+    """A service that answers what the test says."""
+
+    answer: health.Answer = health.Answer()
+
+    def ask(self, port):
+        return self.answer
+
+
+def service(**answer):
+    good = {"code": 200, "status": "healthy", "version": "1", "worker": ALIVE, **answer}
+    return Answers(port=1, candidate_port=2, interval=0, patience=0.05, wanted=2, answer=health.Answer(**good))
+
+
+def link_of(host):
+    return os.path.basename(os.readlink(host.link)) if host.link.is_symlink() else None
+
+
+@pytest.fixture
+def host(tmp_path):
+    for name in ("a", "b", "c"):
+        directory = tmp_path / "releases" / name
+        directory.mkdir(parents=True)
+        (directory / ".release.json").write_text(json.dumps({"id": name, "version": "1"}))
+    (tmp_path / "shared").mkdir()
+    return releases.Host(str(tmp_path))
+
+
+def switch(host, processes, release, how=None, **options):
+    return switching.Switch(host, processes, host.release(release), how or service(), **options)
+
+
+def test_the_first_release_is_started_and_then_linked(host):
+    processes = List(host)
+    outcome = switch(host, processes, "a").run()
+    assert outcome.changed and outcome.previous is None
+    assert processes.told == [("start", "shop-a", None)]
+    assert link_of(host) == "a"
+
+
+def test_the_old_one_goes_only_after_the_link_is_renamed(host):
+    host.link.symlink_to("releases/a")
+    processes = List(host, "a")
+    outcome = switch(host, processes, "b").run()
+    assert outcome.previous.id == "a"
+    assert processes.told == [("start", "shop-b", "a"), ("delete", "shop-a", "b")]
+
+
+def test_what_is_live_and_well_is_left_alone(host):
+    host.link.symlink_to("releases/a")
+    processes = List(host, "a")
+    assert not switch(host, processes, "a").run().changed
+    assert processes.told == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({"code": 503, "status": "unhealthy"}, "not seen healthy"),
+        ({"version": "0"}, "not seen healthy"),
+        ({"worker": 1}, "not seen healthy"),
+    ],
+)
+def test_a_generation_that_is_not_well_goes_and_the_old_one_stays(host, answer, reason):
+    host.link.symlink_to("releases/a")
+    processes = List(host, "a")
+    with pytest.raises(OperationError, match=reason):
+        switch(host, processes, "b", service(**answer)).run()
+    assert processes.told == [("start", "shop-b", "a"), ("delete", "shop-b", "a")]
+    assert [worker.name for worker in processes.list] == ["shop-a"]
+
+
+def test_a_worker_that_dies_while_starting_is_not_waited_for(host):
+    host.link.symlink_to("releases/a")
+    processes = List(host, "a")
+    processes.started_pid = GONE
+    with pytest.raises(OperationError, match="ended while it was starting"):
+        switch(host, processes, "b").run()
+    assert link_of(host) == "a"
+
+
+def test_a_deployment_that_lost_its_lock_does_not_switch(host):
+    host.link.symlink_to("releases/a")
+    processes = List(host, "a")
+
+    def lost():
+        raise OperationError("lost the lock", "look")
+
+    with pytest.raises(OperationError, match="lost the lock"):
+        switch(host, processes, "b", confirm=lost).run()
+    assert link_of(host) == "a"
+    assert [worker.name for worker in processes.list] == ["shop-a"]
+
+
+def test_killed_before_the_link_was_renamed_the_next_run_clears_up(host):
+    host.link.symlink_to("releases/a")
+    processes = List(host, "a", "b")
+    switch(host, processes, "c").run()
+    assert processes.told == [("delete", "shop-b", "a"), ("start", "shop-c", "a"), ("delete", "shop-a", "c")]
+
+
+def test_killed_after_the_link_was_renamed_the_same_run_again_clears_up(host):
+    host.link.symlink_to("releases/b")
+    processes = List(host, "a", "b")
+    assert switch(host, processes, "b").run().changed
+    assert processes.told == [("delete", "shop-a", "b")]
+
+
+def test_a_restart_starts_a_second_generation_of_the_same_release(host):
+    host.link.symlink_to("releases/a")
+    processes = List(host, "a")
+    assert switch(host, processes, "a").run(restart=True).changed
+    assert processes.told == [("start", "shop-a.2", "a"), ("delete", "shop-a", "a")]
+    switch(host, processes, "a").run(restart=True)
+    assert processes.told[2:] == [("start", "shop-a", "a"), ("delete", "shop-a.2", "a")]
+
+
+def test_without_worker_headers_good_answers_are_counted(host):
+    host.link.symlink_to("releases/a")
+    assert switch(host, List(host, "a"), "b", service(worker=None)).run().changed
+
+
+def test_a_dry_run_touches_nothing(host):
+    host.link.symlink_to("releases/a")
+    processes = List(host, "a")
+    assert switch(host, processes, "b").run(dry_run=True).changed
+    assert not switch(host, processes, "a").run(dry_run=True).changed
+    assert processes.told == []
+
+
+def test_announced_once_before_the_first_change(host):
+    host.link.symlink_to("releases/a")
+    processes = List(host, "a")
+    announced = []
+    switch(host, processes, "b", announce=lambda previous: announced.append((previous.id, list(processes.told)))).run()
+    assert announced == [("a", [])]
+
+
+def test_secrets_are_masked_and_long_lines_cut(host):
+    (host.shared / ".env").write_text("PG_PASSWORD='hunter2-hunter2'\nJWT_SECRET=abcdefgh\nPORT=5000\nAPI_KEY=tiny\n")
+    secrets = switching.secrets_of(host)
+    assert secrets == ["hunter2-hunter2", "abcdefgh"]
+    lines = switching.mask(["password hunter2-hunter2 on 5000", "x" * 2000], secrets)
+    assert lines[0] == "password ******** on 5000"
+    assert len(lines[1]) < 700
+
+
+def test_the_environment_of_pm2(tmp_path):
+    (tmp_path / "pm2.environment").write_text('# comment\nPM2_HOME=/var/lib/shop/pm2\nLANG="C.UTF-8"\n')
+    assert pm2.read_environment(tmp_path / "pm2.environment") == {"PM2_HOME": "/var/lib/shop/pm2", "LANG": "C.UTF-8"}
+    with pytest.raises(OperationError, match="PM2 was not set up"):
+        pm2.read_environment(tmp_path / "missing")
