@@ -38,7 +38,7 @@ lint: setup-tests ## Check YAML, roles, playbooks and Python
 	@echo "==> lint: yamllint" && yamllint --strict .
 	@echo "==> lint: ansible-lint" && ansible-lint
 	@echo "==> lint: ruff" && ruff check && ruff format --check
-	@echo "==> lint: mypy" && mypy plugins/module_utils tools
+	@echo "==> lint: mypy" && mypy collections/ansible_collections/roastify/ops/plugins/module_utils tools
 
 unit: setup-tests ## Test the Python code
 	@echo "==> unit"; $(pytest) tests/unit

@@ -6,7 +6,7 @@ DOCUMENTATION = r"""
 name: batches
 short_description: Cut a fleet into the batches that are switched one after the other
 version_added: 0.1.0
-author: The roastify.ops maintainers
+author: The roastify.ops maintainers (!UNKNOWN)
 description: Takes a list of hosts and gives a list of lists, in the same order.
 positional: sizes
 options:

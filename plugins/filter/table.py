@@ -6,7 +6,7 @@ DOCUMENTATION = r"""
 name: table
 short_description: Rows as a table in plain text
 version_added: 0.1.0
-author: The roastify.ops maintainers
+author: The roastify.ops maintainers (!UNKNOWN)
 description: Takes a list of dictionaries and gives the lines of a table.
 positional: columns
 options:

@@ -44,7 +44,5 @@ def _count(size: int | str, total: int) -> int:
     except ValueError:
         count = 0
     if count < 1 and total:
-        raise ValueError(
-            f'batch size "{size}" is neither a number of hosts above 0 nor a percentage above 0%'
-        )
+        raise ValueError(f'batch size "{size}" is neither a number of hosts above 0 nor a percentage above 0%')
     return count

@@ -39,7 +39,8 @@ class LockHeld(OperationError):
         super().__init__(
             f"deployment {lock.get('deploymentId')} of {lock.get('holder')} from {lock.get('origin')} is at work "
             f"here since {lock.get('since')}",
-            f"wait for it; if it died without a trace, its lease ends in {remaining} s and the next deployment takes over",
+            f"wait for it; if it died without a trace, its lease ends in {remaining} s, and the next deployment "
+            "takes over",
         )
         self.lock = dict(lock)
 

@@ -72,9 +72,7 @@ class Answer:
         return f"HTTP {self.code} in {self.milliseconds} ms: {said}"
 
 
-def probe(
-    host: str, port: int, path: str, limit: float = ANSWER_LIMIT, host_header: str | None = None
-) -> Answer:
+def probe(host: str, port: int, path: str, limit: float = ANSWER_LIMIT, host_header: str | None = None) -> Answer:
     """Send one health request on a connection of its own.
 
     Args:
@@ -175,10 +173,7 @@ class Gate:
 
     def evidence(self) -> list[str]:
         """The newest answers, one line for each run of equal ones."""
-        return [
-            answer.describe() + (f" ({times} times)" if times > 1 else "")
-            for answer, times in self._seen[-10:]
-        ]
+        return [answer.describe() + (f" ({times} times)" if times > 1 else "") for answer, times in self._seen[-10:]]
 
     def wait(self, ask: Callable[[], Answer], gone: Callable[[], str | None] = lambda: None) -> str | None:
         """Ask until the gate opens or patience ends.

@@ -85,9 +85,7 @@ class Pm2:
         groups = os.getgrouplist(self.user, account.pw_gid)
         return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups, "umask": 0o027}
 
-    def _run(
-        self, command: Sequence[str], extra: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
+    def _run(self, command: Sequence[str], extra: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(
                 command,
@@ -144,9 +142,7 @@ class Pm2:
         """
         if self.is_up():
             return False
-        subprocess.run(
-            ["systemctl", "restart", self.service], capture_output=True, check=False, timeout=COMMAND_LIMIT
-        )
+        subprocess.run(["systemctl", "restart", self.service], capture_output=True, check=False, timeout=COMMAND_LIMIT)
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline:
             if self.is_up():
@@ -191,9 +187,7 @@ class Pm2:
             )
         applications = json.loads(outcome.stdout)
         if not applications:
-            raise OperationError(
-                f"{self.ecosystem} names no application for {release}", "see that the release exists"
-            )
+            raise OperationError(f"{self.ecosystem} names no application for {release}", "see that the release exists")
         return dict(applications[0])
 
     def start(self, release: Path, generation: str) -> None:
@@ -203,9 +197,7 @@ class Pm2:
             release: directory of the release.
             generation: name of the PM2 application.
         """
-        self._pm2(
-            "start", str(self.ecosystem), extra={"RELEASE_DIRECTORY": str(release), "GENERATION": generation}
-        )
+        self._pm2("start", str(self.ecosystem), extra={"RELEASE_DIRECTORY": str(release), "GENERATION": generation})
 
     def delete(self, generations: Sequence[str]) -> None:
         """Drain and end generations; returns when their processes are gone.

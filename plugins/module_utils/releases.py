@@ -145,9 +145,7 @@ class Host:
         if same_version:
             return same_version[-1]  # ids begin with their time
         names = ", ".join(f"{release.id} (version {release.version})" for release in kept) or "none"
-        raise OperationError(
-            f"release {wanted} is not on this host", f"choose one of the kept releases: {names}"
-        )
+        raise OperationError(f"release {wanted} is not on this host", f"choose one of the kept releases: {names}")
 
 
 def space_problem(directory: Path, needed_bytes: int, needed_files: int) -> OperationError | None:
@@ -299,9 +297,7 @@ def prunable(host: Host, keep: int) -> list[Release]:
     live_id = live.id if live else None
     previous = deployments.previous_release(live_id, [release.id for release in kept], records)
     served = deployments.ever_live(records)
-    last_served = {
-        record.release: number for number, record in enumerate(records) if record.release in served
-    }
+    last_served = {record.release: number for number, record in enumerate(records) if record.release in served}
     candidates = [release for release in kept if release.id not in (live_id, previous)]
     candidates.sort(key=lambda release: (release.id in served, last_served.get(release.id, -1), release.id))
     surplus = max(len(kept) - max(keep, 1), 0)

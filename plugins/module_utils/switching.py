@@ -78,9 +78,7 @@ def secrets_of(host: Host) -> list[str]:
     except (OSError, ValueError):
         return []
     values = dotenv.to_mapping(dotenv.parse(text))
-    found = {
-        value for name, value in values.items() if _SECRET_NAME.search(name) and len(value) >= _SECRET_LENGTH
-    }
+    found = {value for name, value in values.items() if _SECRET_NAME.search(name) and len(value) >= _SECRET_LENGTH}
     return sorted(found, key=len, reverse=True)
 
 
@@ -109,9 +107,7 @@ def _tail(stream: IO[bytes]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _candidate(
-    pm2: Pm2, release: Release, service: Service, log: IO[bytes]
-) -> Iterator[subprocess.Popen[bytes]]:
+def _candidate(pm2: Pm2, release: Release, service: Service, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """Run a release for itself on the candidate port, with its real environment, until the block ends."""
     definition = pm2.definition(release.directory)
     arguments = definition.get("node_args") or []
@@ -176,11 +172,7 @@ def try_out(host: Host, pm2: Pm2, release: Release, service: Service) -> health.
         def gone() -> str | None:
             if process.poll() is None:
                 return None
-            how = (
-                f"signal {-process.returncode}"
-                if process.returncode < 0
-                else f"exit code {process.returncode}"
-            )
+            how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
             return f"the process ended with {how}"
 
         gate = service.gate(release)
@@ -342,9 +334,7 @@ class Switch:
                         del missing[answer.worker]
             gone = [worker.pid for worker in workers if not worker.running]
             if gone:
-                raise OperationError(
-                    f"{failure}: worker {gone[0]} ended while it was starting", remedy, bad.evidence()
-                )
+                raise OperationError(f"{failure}: worker {gone[0]} ended while it was starting", remedy, bad.evidence())
             if time.monotonic() > deadline:
                 raise OperationError(
                     f"{failure}: {len(missing)} of {len(workers)} workers not seen healthy {self.service.wanted} times "

@@ -8,11 +8,12 @@ DOCUMENTATION = r"""
 module: deploy_lock
 short_description: Let one deployment at a time work on a host
 version_added: 0.1.0
-author: The roastify.ops maintainers
+author: The roastify.ops maintainers (!UNKNOWN)
 description:
-  - Takes the lock of an application's directory for a deployment, as a lease that every later step renews, or gives it back.
-  - A lease that ran out is taken over. So is that of a deployment which was started on the same controller and whose process
-    there is dead. Either is said so in RV(taken_over).
+  - Takes the lock of an application's directory for a deployment, as a lease that every later step renews, or
+    gives it back.
+  - A lease that ran out is taken over. So is that of a deployment which was started on the same controller
+    and whose process there is dead. Either is said so in RV(taken_over).
   - The lock is given back by the end of the same run, so that taking it is not reported as a change.
 options:
   root:
@@ -111,16 +112,10 @@ def main():
                 deploy_locks.release(host, options["deployment"])
         elif module.check_mode:
             lock = deploy_locks.read_lock(host)
-            if (
-                lock
-                and lock.get("expires", 0) > time.time()
-                and lock.get("deploymentId") != options["take_over"]
-            ):
+            if lock and lock.get("expires", 0) > time.time() and lock.get("deploymentId") != options["take_over"]:
                 raise deploy_locks.LockHeld(lock)
         else:
-            lost = deploy_locks.acquire(
-                host, options["deployment"], facts, options["take_over"], options["lease"]
-            )
+            lost = deploy_locks.acquire(host, options["deployment"], facts, options["take_over"], options["lease"])
     except deploy_locks.LockHeld as error:
         module.fail_json(msg=str(error), lock=error.lock)
     except (OperationError, OSError) as error:

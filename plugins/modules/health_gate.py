@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 module: health_gate
 short_description: Wait until an application is healthy, in the right version, so many times in a row
 version_added: 0.1.0
-author: The roastify.ops maintainers
+author: The roastify.ops maintainers (!UNKNOWN)
 description:
   - Asks a health path until it was healthy O(healthy_threshold) times in a row, each answer within two seconds.
   - Healthy means HTTP 200, and where the answer is JSON with a C(status), C(healthy) or C(degraded).
@@ -87,13 +87,9 @@ def main():
         module.fail_json(
             msg=f"{options['url']} is not an http:// URL. What to do: name a scheme, an address and a path"
         )
-    gate = health.Gate(
-        options["healthy_threshold"], options["interval"], options["patience"], options["version"]
-    )
+    gate = health.Gate(options["healthy_threshold"], options["interval"], options["patience"], options["version"])
     path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    reason = gate.wait(
-        lambda: health.probe(url.hostname, url.port or 80, path, host_header=options["host_header"])
-    )
+    reason = gate.wait(lambda: health.probe(url.hostname, url.port or 80, path, host_header=options["host_header"]))
     if reason:
         module.fail_json(
             msg=f"Health gate at {options['url']} stays shut: {reason}",

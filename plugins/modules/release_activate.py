@@ -8,10 +8,10 @@ DOCUMENTATION = r"""
 module: release_activate
 short_description: Switch a host to a staged release without losing a request
 version_added: 0.1.0
-author: The roastify.ops maintainers
+author: The roastify.ops maintainers (!UNKNOWN)
 description:
-  - Starts the workers of the release on the live port beside those that serve, sees every one of them answer well, renames the
-    link C(current) and only then drains the old workers.
+  - Starts the workers of the release on the live port beside those that serve, sees every one of them answer
+    well, renames the link C(current) and only then drains the old workers.
   - Up to the renaming of the link every failure leaves the host as it was, the old release serving.
   - A release that is live and healthy is left alone. What a killed run left over is cleared away.
   - The same call rolls back; name an older release.
@@ -25,7 +25,9 @@ options:
     type: str
     required: true
   restart:
-    description: Start new workers even if the release is live and healthy, for instance because its environment changed.
+    description: >-
+      Start new workers even if the release is live and healthy, for instance because its environment
+      changed.
     type: bool
     default: false
   action:
@@ -40,7 +42,9 @@ options:
     description: Who runs the deployment, for the journal.
     type: str
   record:
-    description: Whether the journal gets a record that this was started; the end is recorded by M(roastify.ops.release_finish).
+    description: >-
+      Whether the journal gets a record that this was started; the end is recorded by
+      M(roastify.ops.release_finish).
     type: bool
     default: true
 extends_documentation_fragment:
@@ -138,9 +142,7 @@ def main():
         if release is None and module.check_mode:
             # Staging was only pretended, too: the release would be there by now.
             live = host.live()
-            module.exit_json(
-                changed=True, release=None, previous=dict(live.manifest) if live else None, answers=[]
-            )
+            module.exit_json(changed=True, release=None, previous=dict(live.manifest) if live else None, answers=[])
         release = release or host.find(options["release"])
         switch = switching.Switch(host, pm2_of(options), release, service_of(options), announce, hold_lock)
         # A module whose controller was killed works on: whoever took over its lock waits here until it is done.
@@ -155,9 +157,7 @@ def main():
         release=dict(release.manifest),
         previous=dict(outcome.previous.manifest) if outcome.previous else None,
         answers=outcome.evidence,
-        diff=dict(
-            before=before, after=f"{release.id}\n", before_header=str(host.link), after_header=str(host.link)
-        ),
+        diff=dict(before=before, after=f"{release.id}\n", before_header=str(host.link), after_header=str(host.link)),
     )
 
 

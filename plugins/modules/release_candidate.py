@@ -8,10 +8,11 @@ DOCUMENTATION = r"""
 module: release_candidate
 short_description: Try a staged release out before it may have traffic
 version_added: 0.1.0
-author: The roastify.ops maintainers
+author: The roastify.ops maintainers (!UNKNOWN)
 description:
-  - Starts the release beside everything that serves, on a port of its own and with its real environment, and asks its health
-    path until it was healthy so many times in a row, with the right version, each answer within two seconds.
+  - Starts the release beside everything that serves, on a port of its own and with its real environment, and
+    asks its health path until it was healthy so many times in a row, with the right version, each answer
+    within two seconds.
   - The candidate is ended again in any case. Nothing that serves is touched.
   - A release that is live already is not tried out again.
 options:

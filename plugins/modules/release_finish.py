@@ -8,10 +8,10 @@ DOCUMENTATION = r"""
 module: release_finish
 short_description: End a deployment on a host with a record of it
 version_added: 0.1.0
-author: The roastify.ops maintainers
+author: The roastify.ops maintainers (!UNKNOWN)
 description:
-  - Writes how the deployment ended to the journal, removes releases that are not needed any more, and gives the lock back, in
-    one step.
+  - Writes how the deployment ended to the journal, removes releases that are not needed any more, and gives
+    the lock back, in one step.
   - A deployment that had nothing to switch on this host leaves no record of success.
 options:
   root:
@@ -46,7 +46,8 @@ options:
     description: Who ran it.
     type: str
   keep:
-    description: Complete releases to keep, the live one included. The release that a rollback returns to always stays.
+    description: >-
+      Complete releases to keep, the live one included. The release that a rollback returns to always stays.
     type: int
     default: 5
 extends_documentation_fragment:
@@ -130,11 +131,7 @@ def finish(host, options, dry_run):
     record = ending(host, options)
     if record is not None and not dry_run:
         deployments.append_record(host.journal, record)
-        if (
-            record.action == deployments.ROLLBACK
-            and record.status == deployments.SUCCEEDED
-            and record.previousRelease
-        ):
+        if record.action == deployments.ROLLBACK and record.status == deployments.SUCCEEDED and record.previousRelease:
             deployments.append_record(host.journal, left_behind(record))
     doomed = releases.prunable(host, options["keep"]) if options["status"] == deployments.SUCCEEDED else []
     if not dry_run:
@@ -172,9 +169,7 @@ def main():
         changed=record is not None or bool(doomed),
         record=record.as_dict() if record else None,
         pruned=[release.id for release in doomed],
-        diff=dict(
-            before=removed, after="", before_header=str(host.releases), after_header=str(host.releases)
-        ),
+        diff=dict(before=removed, after="", before_header=str(host.releases), after_header=str(host.releases)),
     )
 
 

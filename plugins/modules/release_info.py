@@ -8,10 +8,10 @@ DOCUMENTATION = r"""
 module: release_info
 short_description: What is deployed on a host, and what stands in the way of a deployment
 version_added: 0.1.0
-author: The roastify.ops maintainers
+author: The roastify.ops maintainers (!UNKNOWN)
 description:
-  - Reads which release is live, which ones are kept, what the journal says, how the application answers and how much room
-    is left. It changes nothing.
+  - Reads which release is live, which ones are kept, what the journal says, how the application answers and
+    how much room is left. It changes nothing.
   - What would make a deployment fail comes back in RV(problems), all of it at once, each with its remedy.
 options:
   health_path:
@@ -141,9 +141,7 @@ from ansible_collections.roastify.ops.plugins.module_utils.errors import Operati
 def node_version():
     """Version of Node.js on this host, without its v; None if it is missing."""
     try:
-        outcome = subprocess.run(
-            ["node", "--version"], capture_output=True, text=True, check=True, timeout=10
-        )
+        outcome = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
     return outcome.stdout.strip().lstrip("v")
@@ -181,9 +179,7 @@ def main():
     if node is None:
         problems.append("Node.js is not installed on this host\nWhat to do: run the setup playbook first")
     target = attempt(lambda: host.find(module.params["release"])) if module.params["release"] else None
-    previous_id = deployments.previous_release(
-        live.id if live else None, [release.id for release in kept], records
-    )
+    previous_id = deployments.previous_release(live.id if live else None, [release.id for release in kept], records)
     previous = host.release(previous_id) if previous_id else None
     answer = health.probe("127.0.0.1", module.params["port"], module.params["health_path"]) if live else None
     processes = []

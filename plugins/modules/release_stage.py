@@ -8,10 +8,10 @@ DOCUMENTATION = r"""
 module: release_stage
 short_description: Put a release on a host, beside the one that serves
 version_added: 0.1.0
-author: The roastify.ops maintainers
+author: The roastify.ops maintainers (!UNKNOWN)
 description:
-  - Checks a transferred artifact against its SHA-256, looks at every member, unpacks it under a name that nothing follows,
-    links the shared files and gives it its own name in one step.
+  - Checks a transferred artifact against its SHA-256, looks at every member, unpacks it under a name that
+    nothing follows, links the shared files and gives it its own name in one step.
   - A release that is complete already is left alone. Nothing live is touched.
 options:
   root:

@@ -81,7 +81,11 @@ def test_a_line_cut_off_by_a_power_failure_is_passed_over_and_not_continued(tmp_
             id="a failed deployment changes nothing",
         ),
         pytest.param(
-            [deployed("a"), deployed("b", "a"), deployed("c", "b")], "c", ["a", "c"], "a", id="a pruned one is passed over"
+            [deployed("a"), deployed("b", "a"), deployed("c", "b")],
+            "c",
+            ["a", "c"],
+            "a",
+            id="a pruned one is passed over",
         ),
         pytest.param([deployed("a"), deployed("b", "a")], "b", ["b"], None, id="nothing is left to return to"),
     ],

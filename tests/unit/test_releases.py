@@ -130,7 +130,9 @@ def test_a_release_is_found_by_id_and_by_version(host):
 
 def journal(host, *events):
     for release, status, before in events:
-        deployments.append_record(host.journal, Record("d" + release, "deploy", status, release, "1", previousRelease=before))
+        deployments.append_record(
+            host.journal, Record("d" + release, "deploy", status, release, "1", previousRelease=before)
+        )
 
 
 def test_pruning_takes_failed_ones_first_and_keeps_live_and_previous(host):

@@ -10,6 +10,7 @@ from ansible_collections.roastify.ops.plugins.module_utils.errors import Operati
 
 #: A process that runs as long as the tests do.
 ALIVE = os.getpid()
+NONE = health.Answer()
 #: Beyond the highest process id of any kernel.
 GONE = 2**30
 
@@ -54,7 +55,7 @@ class List:
 class Answers(switching.Service):
     """A service that answers what the test says."""
 
-    answer: health.Answer = health.Answer()
+    answer: health.Answer = NONE
 
     def ask(self, port):
         return self.answer

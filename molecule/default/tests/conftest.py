@@ -47,7 +47,8 @@ class Application:
         """Headers and text of an answer of the live port."""
         code = (
             f"answer = urllib.request.urlopen('http://127.0.0.1:5000{path}', timeout=5); "
-            "print(json.dumps([{name.lower(): value for name, value in answer.headers.items()}, answer.read().decode()]))"
+            "headers = {name.lower(): value for name, value in answer.headers.items()}; "
+            "print(json.dumps([headers, answer.read().decode()]))"
         )
         return self.python(code)
 

@@ -37,7 +37,7 @@ def test_the_record_has_the_fields_of_the_seed(application):
     ("path", "owner", "mode"),
     [
         ("", "root", 0o755),
-        ("/releases", "root", 0o755),
+        ("/releases", "root", 0o750),
         ("/current/.release.json", "root", 0o644),
         ("/current/backend/src/server.js", "root", 0o644),
         ("/shared/.env", "roastify", 0o600),
@@ -52,8 +52,13 @@ def test_file_modes(host, application, path, owner, mode):
 
 
 def test_the_application_cannot_write_to_its_code(application):
-    assert application.run(f"find -L {application.root}/current -not -type l -user {application.user} -not -path '*/.env' "
-                           "-not -path '*/uploads*'") == ""
+    assert (
+        application.run(
+            f"find -L {application.root}/current -not -type l -user {application.user} -not -path '*/.env' "
+            "-not -path '*/uploads*'"
+        )
+        == ""
+    )
 
 
 def test_the_environment_comes_from_the_shared_directory(application):
