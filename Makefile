@@ -47,8 +47,7 @@ integration: setup-tests ## Test against real services: PostgreSQL, HTTP
 	@echo "==> integration"; $(engine) $(pytest) tests/integration
 
 molecule: setup-tests ## Test the roles on a fleet of their own; it is removed at the end, also after a failure
-	@echo "==> molecule"; $(engine) \
-	trap 'molecule destroy' EXIT; trap 'exit 130' INT TERM; molecule test --destroy=never
+	@echo "==> molecule"; $(engine) trap 'molecule destroy; exit 130' INT TERM; molecule test --destroy=always
 
 lock: setup ## Write requirements/*.txt anew from requirements/*.in
 	@command -v uv >/dev/null || python -m pip install --quiet --target .cache/uv uv

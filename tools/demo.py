@@ -51,6 +51,7 @@ class Step:
     source: str | None = None  # version whose source tree the playbook gets
     traffic: str | None = None  # start | stop
     live: str | None = None  # version that every host serves afterwards; None: as before
+    variables: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     # The playbook must fail, and this must stand in its log: any other failure would prove nothing.
     refused_because: str | None = None
 
@@ -68,6 +69,8 @@ STEPS = (
         source="1.2.0-unhealthy",
         live="1.0.0",
         refused_because=r"HTTP 503",
+        # It never becomes healthy: nobody has to wait as long for it as for a slow start.
+        variables={"app_release_patience": 20},
     ),
     Step("stop the traffic", traffic="stop"),
 )
@@ -206,8 +209,10 @@ def ansible_environment() -> dict[str, str]:
 def playbook_command(step: Step, tree: Path | None) -> list[str]:
     assert step.playbook is not None
     command = ["ansible-playbook", step.playbook]
+    variables = dict(step.variables)
     if tree is not None:
-        variables = {"app_source": str(tree / "application"), "app_migrations": str(tree / "migrations")}
+        variables |= {"app_source": str(tree / "application"), "app_migrations": str(tree / "migrations")}
+    if variables:
         command += ["--extra-vars", json.dumps(variables)]
     return command
 

@@ -75,11 +75,13 @@ def carry_out(number: int, step: Step, artifacts: dict[str, str], fleet: Fleet, 
 def describe(number: int, rounds: int, outcome: Outcome, found: list[str]) -> str:
     report = outcome.traffic
     assert report is not None
+    # Tells a starved machine from a lost request.
+    load = f"load {os.getloadavg()[0]:4.1f}"
     versions = ", ".join(f"{host} {version}" for host, version in outcome.after.items())
     line = (
         f"round {number:3}/{rounds}  {outcome.step.name:18}  {outcome.seconds:6.1f} s  "
         f"{report.served:6} served  {report.failed:3} failed  {report.rate:5.0f}/s  "
-        f"99 % within {report.latency_ms['p99']:5.0f} ms  {versions}"
+        f"99 % within {report.latency_ms['p99']:5.0f} ms  {load}  {versions}"
     )
     return "\n".join([line, *(f"    {problem}" for problem in found)])
 
@@ -97,7 +99,7 @@ def summarize(outcomes: list[Outcome], total: Report) -> list[str]:
 
 
 def kind(outcome: Outcome) -> str:
-    return outcome.step.name.split(" ")[0]
+    return "deploy" if outcome.step.source else "roll back"
 
 
 def alternate(

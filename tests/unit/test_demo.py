@@ -145,6 +145,8 @@ def test_playbooks_get_their_source_as_variables() -> None:
         "app_source": "/scratch of mine/application",
         "app_migrations": "/scratch of mine/migrations",
     }
+    hurried = dataclasses.replace(SETUP, variables={"patience": 1})
+    assert json.loads(demo.playbook_command(hurried, None)[-1]) == {"patience": 1}
     assert demo.playbook_command(SETUP, None) == ["ansible-playbook", "setup.yml"]
 
 
