@@ -461,7 +461,7 @@ class Demo:
         if self.traffic.started:
             with contextlib.suppress(TrafficError):
                 now = self.traffic.mark()
-                counts = f"{now.served} served, {now.failed} failed in all  "
+                counts = f"{now.served} served, {now.failed} failed  "
         return counts + task
 
     def explain(self, outcome: Outcome, found: Sequence[str], log_text: str) -> None:
