@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import shutil
 import socket
 import subprocess
 import time
@@ -21,6 +22,27 @@ from typing import Any
 
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 
+#: What Node.js runs for one action: PM2's own interface, instead of its command line, which would have to be started
+#: once more for the list. An application deleted while it was starting can come back in the list (seen with PM2
+#: 7.0.4), hence the second look.
+_CONTROL = """
+const fs = require('fs'), path = require('path'), { promisify } = require('util');
+const [binary, action, ecosystem, ...generations] = process.argv.slice(1);
+const pm2 = require(path.resolve(fs.realpathSync(binary), '../..'));
+const call = (name, ...parameters) => promisify(pm2[name]).apply(pm2, parameters);
+const describe = ({ name, pid, pm2_env: { status, pm_cwd } }) => (
+  { name, pid: pid || 0, status: status || '', directory: pm_cwd || '' });
+const remove = async () => {
+  const listed = new Set((await call('list')).map((entry) => entry.name));
+  for (const name of generations) if (listed.has(name)) await call('delete', name);
+};
+(async () => {
+  await call('connect');
+  if (action === 'start') await call('start', ecosystem);
+  if (action === 'delete') { await remove(); await remove(); }
+  process.stdout.write('\\n' + JSON.stringify((await call('list')).map(describe)) + '\\n', () => process.exit(0));
+})().catch((error) => { console.error(error && error.message || error); process.exit(1); });
+"""
 #: Seconds for one PM2 command. Deleting waits for the workers to drain: PM2 kills them after kill_timeout (15 s).
 COMMAND_LIMIT = 60
 
@@ -32,7 +54,6 @@ class Worker:
     name: str
     pid: int
     status: str
-    restarts: int
     directory: str
 
     @property
@@ -109,16 +130,25 @@ class Pm2:
         except FileNotFoundError as error:
             raise OperationError(f"{command[0]} is not installed", "run the setup playbook first") from error
 
-    def _pm2(self, *arguments: str, extra: Mapping[str, str] | None = None) -> str:
-        outcome = self._run(["pm2", *arguments], extra)
+    def _control(self, action: str, *generations: str, extra: Mapping[str, str] | None = None) -> list[Worker]:
+        """Do one thing and say what runs after it, in one start of Node.js."""
+        outcome = self._run(["node", "-e", _CONTROL, self._binary(), action, str(self.ecosystem), *generations], extra)
         if outcome.returncode != 0:
             said = (outcome.stderr + outcome.stdout).strip().splitlines()[-15:]
             raise OperationError(
-                f"pm2 {' '.join(arguments)} failed with exit code {outcome.returncode}",
+                f"PM2 could not {action} {' '.join(generations)}".rstrip(),
                 f"look at the daemon with systemctl status {self.service}",
                 said,
             )
-        return outcome.stdout
+        # PM2 may say something of its own before.
+        entries = json.loads(outcome.stdout.splitlines()[-1])
+        return [Worker(**entry) for entry in entries if entry["name"].startswith(f"{self.application}-")]
+
+    def _binary(self) -> str:
+        found = shutil.which("pm2", path=self.environment.get("PATH"))
+        if found is None:
+            raise OperationError("PM2 is not installed", "run the setup playbook first")
+        return found
 
     def is_up(self) -> bool:
         """Whether the daemon listens on its socket."""
@@ -155,21 +185,7 @@ class Pm2:
 
     def workers(self) -> list[Worker]:
         """All processes that PM2 has for this application, of all generations."""
-        output = self._pm2("jlist", "--silent")
-        # PM2 may say something about its versions before the list.
-        start = output.find("[{") if "[{" in output else output.find("[]")
-        entries = json.loads(output[start:].splitlines()[0]) if start >= 0 else []
-        return [
-            Worker(
-                name=entry["name"],
-                pid=int(entry.get("pid") or 0),
-                status=entry["pm2_env"].get("status", ""),
-                restarts=int(entry["pm2_env"].get("restart_time") or 0),
-                directory=entry["pm2_env"].get("pm_cwd", ""),
-            )
-            for entry in entries
-            if entry["name"].startswith(f"{self.application}-")
-        ]
+        return self._control("list")
 
     def definition(self, release: Path) -> dict[str, Any]:
         """What PM2 would run for a release: the first application of the ecosystem file.
@@ -190,25 +206,34 @@ class Pm2:
             raise OperationError(f"{self.ecosystem} names no application for {release}", "see that the release exists")
         return dict(applications[0])
 
-    def start(self, release: Path, generation: str) -> None:
+    def start(self, release: Path, generation: str) -> list[Worker]:
         """Start the workers of a release beside whatever runs.
 
         Args:
             release: directory of the release.
             generation: name of the PM2 application.
+
+        Returns:
+            The workers that were started; whether they serve is for the gate to find out.
         """
-        self._pm2("start", str(self.ecosystem), extra={"RELEASE_DIRECTORY": str(release), "GENERATION": generation})
+        extra = {"RELEASE_DIRECTORY": str(release), "GENERATION": generation}
+        workers = self._control("start", generation, extra=extra)
+        return [worker for worker in workers if worker.name == generation]
 
     def delete(self, generations: Sequence[str]) -> None:
         """Drain and end generations; returns when their processes are gone.
 
         Args:
             generations: names of PM2 applications.
+
+        Raises:
+            OperationError: one of them is still there.
         """
         if not generations:
             return
-        self._pm2("delete", *generations, "--silent")
-        # An application deleted while it was starting can come back in the list (seen with PM2 7.0.4).
-        left = sorted({worker.name for worker in self.workers()} & set(generations))
+        left = sorted({worker.name for worker in self._control("delete", *generations)} & set(generations))
         if left:
-            self._pm2("delete", *left, "--silent")
+            raise OperationError(
+                f"PM2 still lists {', '.join(left)} after deleting it",
+                f"look at the daemon with systemctl status {self.service}, then deploy again",
+            )

@@ -30,7 +30,7 @@ from ansible_collections.roastify.ops.plugins.module_utils.releases import Host,
 
 LOOPBACK = "127.0.0.1"
 #: Lines of the application's log that are shown when it doesn't come up.
-LOG_LINES = 20
+LOG_LINES = 10
 #: A line of JSON with a stack trace in it can be longer than anybody wants to read at once.
 LINE_LENGTH = 600
 #: Names of variables whose values are secrets, whatever the schema says of them.
@@ -295,9 +295,7 @@ class Switch:
     def _join(self, generation: str, logs: dict[Path, int]) -> list[str]:
         """Start the new generation on the live port and see every worker of it answer well."""
         try:
-            self.pm2.start(self.release.directory, generation)
-            workers = [worker for worker in self.pm2.workers() if worker.name == generation]
-            evidence = self._see_all(generation, workers)
+            evidence = self._see_all(generation, self.pm2.start(self.release.directory, generation))
             self.confirm()
             return evidence
         except OperationError as error:

@@ -27,7 +27,7 @@ class List:
         self.started_pid = ALIVE
 
     def worker(self, generation, release, pid=ALIVE):
-        return pm2.Worker(generation, pid, "online", 0, str(self.host.releases / release))
+        return pm2.Worker(generation, pid, "online", str(self.host.releases / release))
 
     def ensure_up(self):
         return False
@@ -44,6 +44,7 @@ class List:
     def start(self, release, generation):
         self.told.append(("start", generation, link_of(self.host)))
         self.list.append(self.worker(generation, release.name, self.started_pid))
+        return self.list[-1:]
 
     def delete(self, generations):
         if generations:
