@@ -14,7 +14,7 @@ pytest := python -m pytest -o cache_dir=.cache/pytest
 # Where podman's own settings do not work, tools/bootstrap has written some that do.
 engine := if [ -f .cache/containers.conf ]; then export CONTAINERS_CONF=$(CURDIR)/.cache/containers.conf; fi;
 
-.PHONY: help setup setup-tests demo demo-down test lint unit integration molecule lock build
+.PHONY: help setup setup-tests demo demo-down test lint unit integration molecule chaos reference lock build
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,12 @@ integration: setup-tests ## Test against real services: PostgreSQL, HTTP
 
 molecule: setup-tests ## Test the roles on a fleet of their own; it is removed at the end, also after a failure
 	@echo "==> molecule"; $(engine) trap 'molecule destroy; exit 130' INT TERM; molecule test --destroy=always
+
+chaos: setup-tests ## Deploy and roll back 20 times under traffic, on the fleet that `make demo` left (not part of test)
+	@echo "==> chaos"; $(engine) $(pytest) -s tests/chaos
+
+reference: setup ## Write the READMEs of the roles and the reference in docs/ out of the code
+	@python tools/reference.py
 
 lock: setup ## Write requirements/*.txt anew from requirements/*.in
 	@command -v uv >/dev/null || python -m pip install --quiet --target .cache/uv uv

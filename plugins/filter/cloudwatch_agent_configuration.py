@@ -8,7 +8,7 @@ name: cloudwatch_agent_configuration
 short_description: Build the configuration of the Amazon CloudWatch agent
 version_added: 0.1.0
 author:
-  - The roastify.ops maintainers (@roastify)
+  - The roastify.ops maintainers (!UNKNOWN)
 description:
   - Makes the agent's configuration from the settings of the role P(roastify.ops.cloudwatch_agent#role).
   - Misspelt measurements, wrong retention times and bad names are errors, all of them in one message; the agent

@@ -72,7 +72,14 @@ class Answer:
         return f"HTTP {self.code} in {self.milliseconds} ms: {said}"
 
 
-def probe(host: str, port: int, path: str, limit: float = ANSWER_LIMIT, host_header: str | None = None) -> Answer:
+def probe(
+    host: str,
+    port: int,
+    path: str,
+    limit: float = ANSWER_LIMIT,
+    host_header: str | None = None,
+    tls: bool = False,
+) -> Answer:
     """Send one health request on a connection of its own.
 
     Args:
@@ -81,6 +88,7 @@ def probe(host: str, port: int, path: str, limit: float = ANSWER_LIMIT, host_hea
         path: path of the health check, for instance ``/health``.
         limit: seconds for connecting and for each read.
         host_header: value of the Host header; the address by default.
+        tls: whether to speak HTTPS, with the certificate checked against what the machine trusts.
 
     Returns:
         The answer; a refused, reset or late one is an answer with ``error``.
@@ -90,7 +98,8 @@ def probe(host: str, port: int, path: str, limit: float = ANSWER_LIMIT, host_hea
     def elapsed() -> int:
         return int((time.monotonic() - started) * 1000)
 
-    connection = http.client.HTTPConnection(host, port, timeout=limit)
+    kind = http.client.HTTPSConnection if tls else http.client.HTTPConnection
+    connection = kind(host, port, timeout=limit)
     try:
         headers = {"Connection": "close", "Accept": "application/json", "User-Agent": "health-gate"}
         if host_header:

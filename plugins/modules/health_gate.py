@@ -15,7 +15,7 @@ description:
   - It changes nothing.
 options:
   url:
-    description: Where to ask, for instance C(http://127.0.0.1:5000/health). HTTP only; ask behind the load balancer.
+    description: Where to ask, for instance C(http://127.0.0.1:5000/health), by HTTP or HTTPS.
     type: str
     required: true
   host_header:
@@ -83,13 +83,15 @@ def main():
     )
     options = module.params
     url = urlsplit(options["url"])
-    if url.scheme != "http" or not url.hostname:
+    if url.scheme not in ("http", "https") or not url.hostname:
         module.fail_json(
-            msg=f"{options['url']} is not an http:// URL. What to do: name a scheme, an address and a path"
+            msg=f"{options['url']} is no URL of HTTP or HTTPS. What to do: name a scheme, an address and a path"
         )
     gate = health.Gate(options["healthy_threshold"], options["interval"], options["patience"], options["version"])
+    tls = url.scheme == "https"
+    port = url.port or (443 if tls else 80)
     path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    reason = gate.wait(lambda: health.probe(url.hostname, url.port or 80, path, host_header=options["host_header"]))
+    reason = gate.wait(lambda: health.probe(url.hostname, port, path, host_header=options["host_header"], tls=tls))
     if reason:
         module.fail_json(
             msg=f"Health gate at {options['url']} stays shut: {reason}",

@@ -1,0 +1,50 @@
+"""Rules of the house that hold for every role."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+CHECKOUT = Path(__file__).parents[2]
+ROLES = sorted(path for path in (CHECKOUT / "roles").iterdir() if path.is_dir())
+
+
+def load(path):
+    return yaml.safe_load(path.read_text()) if path.exists() else None
+
+
+@pytest.fixture(params=ROLES, ids=lambda role: role.name)
+def role(request):
+    return request.param
+
+
+def test_every_variable_bears_the_name_of_its_role(role):
+    defaults = load(role / "defaults" / "main.yml") or {}
+    assert [name for name in defaults if not name.startswith(f"{role.name}_")] == []
+
+
+def test_internal_variables_are_marked_as_such(role):
+    names = load(role / "vars" / "main.yml") or {}
+    assert [name for name in names if not name.startswith(f"_{role.name}_")] == []
+
+
+def test_the_specification_and_the_defaults_say_the_same(role):
+    """Required options have no useful default; every other default is stated, as it is."""
+    specification = load(role / "meta" / "argument_specs.yml")["argument_specs"]
+    defaults = load(role / "defaults" / "main.yml") or {}
+    options = {}
+    for entry in specification.values():
+        options.update(entry.get("options") or {})
+    assert set(defaults) - set(options) == set()
+    stated = {name: option["default"] for name, option in options.items() if "default" in option}
+    assert {name: defaults.get(name) for name in stated} == stated
+    without = {name for name, option in options.items() if "default" not in option and not option.get("required")}
+    assert {name for name in without if defaults.get(name)} == set()
+
+
+def test_every_option_is_described(role):
+    specification = load(role / "meta" / "argument_specs.yml")["argument_specs"]
+    for entry in specification.values():
+        assert entry["short_description"] and entry["description"]
+        for name, option in (entry.get("options") or {}).items():
+            assert option.get("description"), name
