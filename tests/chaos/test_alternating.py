@@ -11,11 +11,10 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,14 +22,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
 import demo
-import sources
 from demo import Fleet, Outcome, Step
+from drill import CACHE, NEW, OLD, build, run
 from traffic import BackgroundTraffic, Report
 
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "20"))
 RATE = float(os.environ.get("CHAOS_RATE", "200"))
-CACHE = demo.CHECKOUT / ".cache" / "chaos"
-OLD, NEW = "1.0.0", "1.1.0"
 
 # Deployments to a newer and to an older version, and a rollback; each round changes the live version.
 CYCLE = (
@@ -39,24 +36,6 @@ CYCLE = (
     Step(f"deploy {NEW}", playbook="deploy.yml", source=NEW, live=NEW),
     Step(f"deploy {OLD}", playbook="deploy.yml", source=OLD, live=OLD),
 )
-
-
-def run(name: str, *command: str) -> tuple[int, Path]:
-    log = CACHE / "logs" / f"{name.replace(' ', '-')}.log"
-    return demo.run_logged(command, log, lambda _task: None), log
-
-
-def build(version: str) -> str:
-    """Path of the artifact of a version."""
-    tree = CACHE / "source" / version
-    sources.make(version, tree)
-    variables = {"app_source": str(tree / "application"), "app_migrations": str(tree / "migrations")}
-    status, log = run(
-        f"build {version}", "ansible-playbook", "playbooks/build.yml", "--extra-vars", json.dumps(variables)
-    )
-    found = re.findall(r"(/\S+\.tar\.gz)\b", log.read_text())
-    assert status == 0 and found, f"{version} was not built: {log}"
-    return str(found[-1])
 
 
 def carry_out(number: int, step: Step, artifacts: dict[str, str], fleet: Fleet, traffic: BackgroundTraffic) -> Outcome:
@@ -145,15 +124,6 @@ def alternate(
     ]
     (CACHE / "result.json").write_text(json.dumps({"rounds": rows, "total": total.as_dict()}, indent=2) + "\n")
     return wrong, total
-
-
-@pytest.fixture
-def fleet() -> Iterator[Fleet]:
-    found = Fleet.from_inventory()
-    machines = run("ping", "ansible", "app:balancer:database", "-m", "ansible.builtin.ping", "-T", "5")[0]
-    if machines != 0:
-        pytest.skip("the sandbox fleet is not up: ansible-playbook playbooks/sandbox.yml, then setup.yml")
-    yield found
 
 
 @pytest.mark.slow

@@ -22,11 +22,11 @@ def test_node_is_the_seeds_and_npm_works(host):
     assert host.check_output("npm --version").startswith("10.")
 
 
-def test_the_pm2_daemon_belongs_to_systemd(host, application):
+def test_the_pm2_daemon_belongs_to_systemd(application):
     pid = application.run("systemctl show --property MainPID --value pm2-roastify")
-    process = host.process.get(pid=int(pid))
-    assert process.user == "roastify"
-    assert process.args.startswith("PM2 v7.0.4")
+    user, arguments = application.run(f"ps -o user=,args= -p {pid}").split(maxsplit=1)
+    assert user == "roastify"
+    assert arguments.startswith("PM2 v7.0.4")
 
 
 def test_workers_may_open_many_files(application):
