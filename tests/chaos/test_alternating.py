@@ -12,16 +12,11 @@ import itertools
 import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
 import demo
+import pytest
 from demo import Fleet, Outcome, Step
 from drill import CACHE, NEW, OLD, build, run
 from traffic import BackgroundTraffic, Report

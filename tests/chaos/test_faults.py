@@ -40,9 +40,9 @@ def traffic(fleet: Fleet, old_is_live: None) -> Iterator[BackgroundTraffic]:
 
 def on_host(host: str, command: str) -> str:
     """Output of a shell command as root on a host."""
-    status, log = run(f"on {host}", "ansible", host, "-o", "-m", "ansible.builtin.shell", "-a", command)
+    status, log = run(f"on {host}", "ansible", host, "-m", "ansible.builtin.shell", "-a", command)
     assert status == 0, log.read_text()
-    return log.read_text()
+    return log.read_text().partition("\n")[2]  # the first line is the command itself
 
 
 def locks(fleet: Fleet) -> str:
@@ -62,7 +62,8 @@ def test_a_host_that_fails_after_another_was_switched_brings_the_fleet_back(
 
     assert status != 0
     assert "PM2 is not installed" in output
-    assert f"This host serves {OLD} as before" in output
+    assert f"This host serves {OLD} as before" in output  # the one that was switched
+    assert "IT COULD NOT BE RETURNED" in output  # the broken one, which had never left
     assert set(fleet.versions().values()) == {OLD}
     assert "LOCKED" not in locks(fleet)
     for host in fleet.hosts:

@@ -15,9 +15,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-
 from traffic import BackgroundTraffic, Mix, Report, Target, Traffic, TrafficError
 
 TOOLS = Path(__file__).parents[2] / "tools"

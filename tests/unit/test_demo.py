@@ -16,11 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-
 import demo
+import pytest
 import sources
 from demo import Display, Fleet, Outcome, Step
 from traffic import Report

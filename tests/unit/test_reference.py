@@ -1,10 +1,5 @@
 """The generated reference says what the code says."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-
 import reference
 
 

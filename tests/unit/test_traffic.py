@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
+import traffic
 from hypothesis import given
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-
-import traffic
 from traffic import Client, MalformedResponse, Response, Target, TrafficError
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Release: 1.0.0\r\n\r\nhello"
