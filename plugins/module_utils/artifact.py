@@ -22,7 +22,10 @@ import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
+
+from ansible_collections.roastify.ops.plugins.module_utils.files import write_atomically
 
 MANIFEST_MEMBER = ".release.json"
 SIDECAR_SUFFIX = ".json"
@@ -153,7 +156,7 @@ def pack(
         if os.path.exists(partial):
             os.unlink(partial)
     # The sidecar comes last: without a fitting one the artifact counts as absent.
-    _write_file(destination + SIDECAR_SUFFIX, _json(complete))
+    write_atomically(Path(destination + SIDECAR_SUFFIX), _json(complete).decode("utf-8"))
     return Artifact(destination, complete)
 
 
@@ -483,16 +486,3 @@ def _sync(directory: str) -> None:
 
 def _json(manifest: Mapping[str, Any]) -> bytes:
     return (json.dumps(dict(manifest), indent=2, sort_keys=True) + "\n").encode("utf-8")
-
-
-def _write_file(path: str, content: bytes) -> None:
-    partial = f"{path}.{os.getpid()}.partial"
-    try:
-        with open(partial, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-    finally:
-        if os.path.exists(partial):
-            os.unlink(partial)

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ansible_collections.roastify.ops.plugins.module_utils import dotenv
+from ansible_collections.roastify.ops.plugins.module_utils.files import write_atomically
 
 
 class EnvFileError(Exception):
@@ -77,29 +76,11 @@ def install(path: Path, content: str, uid: int | None, gid: int | None, mode: in
     uid = uid if uid is not None else (status.st_uid if status else -1)
     gid = gid if gid is not None else (status.st_gid if status else -1)
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".new", dir=path.parent)
+        write_atomically(path, content, mode, uid, gid)
     except OSError as error:
-        raise EnvFileError(f"{path.parent} cannot be written to: {error.strerror}") from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content.encode("utf-8"))
-            os.fchown(stream.fileno(), uid, gid)
-            os.fchmod(stream.fileno(), mode)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise EnvFileError(
             f"{path} cannot be written: {error.strerror}. The file that was there is unchanged."
         ) from error
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _make_directory(directory: Path, uid: int | None, gid: int | None) -> None:

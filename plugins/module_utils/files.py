@@ -27,30 +27,39 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace a file by rename(2), so that no reader ever sees half of it.
-
-    Args:
-        path: the file; its directory must exist.
-        text: the whole new content.
-        mode: permission bits of the new file.
-
-    Raises:
-        OSError: nothing was replaced.
-    """
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+@contextlib.contextmanager
+def _replacing(path: Path, temporary: str) -> Iterator[None]:
+    """Give a finished temporary file or link the name of another one; on any failure take it away again."""
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            os.fchmod(stream.fileno(), mode)
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
+        yield
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
     sync_directory(path.parent)
+
+
+def write_atomically(path: Path, text: str, mode: int = 0o644, uid: int = -1, gid: int = -1) -> None:
+    """Replace a file by rename(2), so that no reader ever sees half of it.
+
+    Args:
+        path: the file; its directory must exist.
+        text: the whole new content.
+        mode: permission bits of the new file; until it is complete, nobody but its maker may read it.
+        uid: its owner; -1 for whoever runs this.
+        gid: its group; -1 for that of whoever runs this.
+
+    Raises:
+        OSError: nothing was replaced.
+    """
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with _replacing(path, temporary), os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        os.fchown(stream.fileno(), uid, gid)
+        os.fchmod(stream.fileno(), mode)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def link_atomically(path: Path, target: str) -> None:
@@ -65,14 +74,8 @@ def link_atomically(path: Path, target: str) -> None:
     """
     # A name of this process alone: a link left by a killed run can never be followed or renamed by us.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    os.symlink(target, temporary)
-    try:
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    sync_directory(path.parent)
+    with _replacing(path, str(temporary)):
+        os.symlink(target, temporary)
 
 
 def read_json(path: Path) -> Any:
