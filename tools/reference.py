@@ -121,7 +121,7 @@ def _code_blocks(comment: Sequence[str]) -> list[str]:
         if command != inside:
             lines.append("```sh" if command else "```")
             inside = command
-        lines.append(line.strip() if command else line)
+        lines.append(line[2:] if command else line)
     return [*lines, "```"] if inside else lines
 
 

@@ -133,6 +133,45 @@ def ever_live(records: Iterable[Record]) -> set[str]:
     return live
 
 
+def leads_back(left: str, target: str, records: Iterable[Record]) -> bool:
+    """Whether a rollback from one release to another goes back to what was live before it, and not forth again.
+
+    Args:
+        left: the release that is left.
+        target: the release that is returned to.
+        records: the journal.
+    """
+    before = {
+        record.release: record.previousRelease
+        for record in records
+        if record.action == DEPLOY and record.previousRelease
+    }
+    seen: set[str] = set()
+    position: str | None = left
+    while position is not None and position not in seen:
+        seen.add(position)
+        position = before.get(position)
+        if position == target:
+            return True
+    return False
+
+
+def _is_bad(release: str, records: Iterable[Record]) -> bool:
+    """Whether a release failed, or was rolled back from, and has not served well since.
+
+    A rollback *to* it that failed says nothing of it: the reason may have been the database.
+    """
+    bad = False
+    for record in records:
+        if record.release != release:
+            continue
+        if record.status == SUCCEEDED:
+            bad = False
+        elif record.status == ROLLED_BACK or (record.status == FAILED and record.action == DEPLOY):
+            bad = True
+    return bad
+
+
 def previous_release(current: str | None, kept: Iterable[str], records: list[Record]) -> str | None:
     """The release that a rollback without an argument returns to.
 
@@ -157,7 +196,7 @@ def previous_release(current: str | None, kept: Iterable[str], records: list[Rec
                 before = record.previousRelease
         if before is None or before in seen:
             return None
-        if before in present and state_of(before, records) not in (FAILED, ROLLED_BACK):
+        if before in present and not _is_bad(before, records):
             return before
         seen.add(before)
         position = before

@@ -247,11 +247,12 @@ class Switch:
         gate.patience = 5.0  # it serves already: either it answers now or it is ill
         return gate if gate.wait(lambda: self.service.ask(self.service.port)) is None else None
 
-    def run(self, restart: bool = False, dry_run: bool = False) -> Outcome:
+    def run(self, restart: bool = False, heal: bool = True, dry_run: bool = False) -> Outcome:
         """Start, gate, link, drain.
 
         Args:
             restart: start a new generation even if the release is live and healthy (its environment changed).
+            heal: start a new generation if the release is live but not healthy; else it is left to itself.
             dry_run: only say whether anything would change.
 
         Raises:
@@ -274,6 +275,8 @@ class Switch:
         leftovers = sorted({worker.name for worker in workers} - set(old))
         self.pm2.delete(leftovers)
         remaining = [worker for worker in workers if worker.name not in leftovers]
+        if not heal and old and live is not None and live.id == self.release.id:
+            return Outcome(bool(leftovers), live, [])
         done = None if restart or not leftovers else self.is_done(remaining, live)
         if done is not None:
             return Outcome(True, live, done.evidence())

@@ -30,6 +30,12 @@ options:
       changed.
     type: bool
     default: false
+  heal:
+    description:
+      - Start new workers if the release is live but does not answer well.
+      - Otherwise a release that is live and has workers is left to itself; only what a killed run left over goes.
+    type: bool
+    default: true
   action:
     description: What the journal calls this.
     type: str
@@ -103,6 +109,7 @@ def main():
             **service_arguments(),
             release=dict(type="str", required=True),
             restart=dict(type="bool", default=False),
+            heal=dict(type="bool", default=True),
             action=dict(type="str", choices=["deploy", "rollback"], default="deploy"),
             deployment=dict(type="str"),
             deployed_by=dict(type="str"),
@@ -148,7 +155,7 @@ def main():
         # A module whose controller was killed works on: whoever took over its lock waits here until it is done.
         with exclusively(host.releases):
             hold_lock()
-            outcome = switch.run(restart=options["restart"], dry_run=module.check_mode)
+            outcome = switch.run(restart=options["restart"], heal=options["heal"], dry_run=module.check_mode)
     except (OperationError, OSError) as error:
         module.fail_json(msg=f"Switching to {options['release']} failed: {error}")
     before = f"{outcome.previous.id}\n" if outcome.previous else ""

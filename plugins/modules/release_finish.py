@@ -131,7 +131,10 @@ def finish(host, options, dry_run):
     record = ending(host, options)
     if record is not None and not dry_run:
         deployments.append_record(host.journal, record)
-        if record.action == deployments.ROLLBACK and record.status == deployments.SUCCEEDED and record.previousRelease:
+        went_back = record.previousRelease is not None and deployments.leads_back(
+            record.previousRelease, record.release, host.records()
+        )
+        if record.action == deployments.ROLLBACK and record.status == deployments.SUCCEEDED and went_back:
             deployments.append_record(host.journal, left_behind(record))
     doomed = releases.prunable(host, options["keep"]) if options["status"] == deployments.SUCCEEDED else []
     if not dry_run:

@@ -182,6 +182,8 @@ def main():
     previous_id = deployments.previous_release(live.id if live else None, [release.id for release in kept], records)
     previous = host.release(previous_id) if previous_id else None
     answer = health.probe("127.0.0.1", module.params["port"], module.params["health_path"]) if live else None
+    if answer is not None and answer.problem():
+        module.warn(f"the live release {live.id} is not healthy: {answer.describe()}")
     processes = []
     if module.params["processes"] and pm2 is not None and pm2.is_up():
         processes = [asdict(worker) for worker in attempt(pm2.workers) or []]

@@ -99,3 +99,14 @@ def test_the_state_of_a_release_is_its_newest_event():
     assert deployments.state_of("a", records) == "succeeded"
     assert deployments.state_of("b", records) == "rolled_back"
     assert deployments.state_of("c", records) == "staged"
+
+
+def test_a_rollback_that_failed_does_not_spoil_its_target():
+    records = [deployed("a"), deployed("b", "a"), Record("r", "rollback", "failed", "a", "A", previousRelease="b")]
+    assert deployments.previous_release("b", ["a", "b"], records) == "a"
+
+
+def test_a_rollback_forth_again_is_no_judgement_of_what_is_left():
+    records = [deployed("a"), deployed("b", "a"), *rolled_back("b", "a")]
+    assert deployments.leads_back("b", "a", records)
+    assert not deployments.leads_back("a", "b", records)

@@ -205,3 +205,10 @@ def test_the_environment_of_pm2(tmp_path):
     assert pm2.read_environment(tmp_path / "pm2.environment") == {"PM2_HOME": "/var/lib/shop/pm2", "LANG": "C.UTF-8"}
     with pytest.raises(OperationError, match="PM2 was not set up"):
         pm2.read_environment(tmp_path / "missing")
+
+
+def test_what_never_left_is_left_to_itself_though_it_is_ill(host):
+    host.link.symlink_to("releases/a")
+    processes = List(host, "a")
+    assert not switch(host, processes, "a", service(code=503)).run(heal=False).changed
+    assert [call for call in processes.told if call[0] == "start"] == []
