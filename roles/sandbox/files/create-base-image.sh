@@ -25,19 +25,21 @@ if [ "$source" = registry ] || { [ "$source" = auto ] && [ ! -e "$unanswered" ];
     touch "$unanswered"
 fi
 
-# The lines of sources.list: an archive and its security updates, as this machine has them.
+# A line of sources.list, with the archive of that label that this machine uses; nothing if it uses none.
 sources() {
-    local label=$1 suite=$2 fallback=$3 found=
+    local label=$1 suite=$2 found=
     found=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Label: $label" 2>/dev/null | head -n 1) || true
-    echo "deb ${found:-$fallback} $suite main"
+    [ -z "$found" ] || echo "deb $found $suite main"
 }
 if [ -n "$mirror" ]; then
     lines="deb $mirror $release main"
 else
-    lines="$(sources Debian "$release" http://deb.debian.org/debian)
-$(sources Debian "$release-updates" http://deb.debian.org/debian)
-$(sources Debian-Security "$release-security" http://deb.debian.org/debian-security)"
+    lines="$(sources Debian "$release")
+$(sources Debian "$release-updates")
+$(sources Debian-Security "$release-security")"
 fi
+# On a machine that is no Debian the builders know where Debian's archive is.
+case $lines in *deb*) from=(- -) ;; *) from=() ;; esac
 
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 if command -v mmdebstrap >/dev/null; then
@@ -45,14 +47,14 @@ if command -v mmdebstrap >/dev/null; then
     mmdebstrap --quiet --mode=root --variant=minbase --keyring="$keyring" --aptopt='Acquire::Languages "none"' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='force-unsafe-io' \
-        "$release" - - <<<"$lines" | "$engine" import - "$name"
+        "$release" "${from[@]}" <<<"$lines" | "$engine" import - "$name"
 elif command -v debootstrap >/dev/null; then
     root=$(mktemp -d)
     trap 'rm -rf "$root"' EXIT
-    # shellcheck disable=SC2086 # the first line is "deb MIRROR RELEASE main"
+    # shellcheck disable=SC2086 # the first line is "deb MIRROR RELEASE main", or there is none
     set -- $lines
-    debootstrap --variant=minbase --keyring="$keyring" "$release" "$root/root" "$2" >&2
-    echo "$lines" >"$root/root/etc/apt/sources.list"
+    debootstrap --variant=minbase --keyring="$keyring" "$release" "$root/root" ${2:+"$2"} >&2
+    [ $# = 0 ] || echo "$lines" >"$root/root/etc/apt/sources.list"
     rm -rf "$root"/root/var/cache/apt/archives/*.deb
     tar --create --directory="$root/root" --numeric-owner . | "$engine" import - "$name"
 else
