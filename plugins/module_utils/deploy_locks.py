@@ -51,6 +51,28 @@ def read_lock(host: Host) -> dict[str, Any] | None:
     return lock if isinstance(lock, dict) else None
 
 
+def require_free(host: Host, deployment: str, take_over: str | None = None) -> dict[str, Any] | None:
+    """See that a deployment may take the lock.
+
+    Args:
+        host: where.
+        deployment: id of the deployment that wants it.
+        take_over: id of a deployment that is known to be dead.
+
+    Returns:
+        The lock of another deployment that would be taken over, if there is one.
+
+    Raises:
+        LockHeld: a living deployment holds it.
+    """
+    present = read_lock(host)
+    if present is None or present.get("deploymentId") == deployment:
+        return None
+    if present.get("expires", 0) > time.time() and present.get("deploymentId") != take_over:
+        raise LockHeld(present)
+    return present
+
+
 def acquire(
     host: Host, deployment: str, facts: Mapping[str, Any], take_over: str | None = None, lease: int = LEASE
 ) -> dict[str, Any] | None:
@@ -70,12 +92,7 @@ def acquire(
         LockHeld: a living deployment holds it; nothing was changed.
     """
     with exclusively(host.root):
-        present = read_lock(host)
-        lost = None
-        if present and present.get("deploymentId") != deployment:
-            if present.get("expires", 0) > time.time() and present.get("deploymentId") != take_over:
-                raise LockHeld(present)
-            lost = present
+        lost = require_free(host, deployment, take_over)
         content = {**facts, "deploymentId": deployment, "expires": int(time.time()) + lease}
         write_atomically(host.lock, json.dumps(content, indent=2) + "\n")
         return lost

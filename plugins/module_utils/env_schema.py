@@ -59,9 +59,6 @@ class Schema:
             current = (self.environments.get(current) or {}).get("like")
         return lineage
 
-    def is_secret(self, name: str) -> bool:
-        return bool(self.variables.get(name, {}).get("secret"))
-
     def validate_text(self, text: str, environment: str = "", unknown: str | None = None) -> Report:
         """Validates the content of a .env file."""
         document = dotenv.read(text)

@@ -17,6 +17,7 @@ from ansible_collections.roastify.ops.plugins.module_utils.migration_files impor
     Script,
     check_scripts,
 )
+from ansible_collections.roastify.ops.plugins.module_utils.tables import align
 
 LATEST = "latest"
 
@@ -384,5 +385,4 @@ def table(status_list: Iterable[Mapping[str, Any]]) -> list[str]:
                 item["applied_by"] or "",
             )
         )
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
+    return align(lines)

@@ -19,8 +19,20 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[str
         The lines of the table, without trailing blanks.
     """
     cells = [[_cell(row.get(column)) for column in columns] for row in rows]
-    widths = [max(len(line[number]) for line in [list(columns), *cells]) for number in range(len(columns))]
-    lines = [list(columns), ["-" * width for width in widths], *cells]
+    widths = [max(map(len, column)) for column in zip(columns, *cells)]
+    return align([columns, ["-" * width for width in widths], *cells])
+
+
+def align(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Cells side by side, every column as wide as its widest cell.
+
+    Args:
+        lines: the cells of each line, as many in each.
+
+    Returns:
+        The lines, without trailing blanks.
+    """
+    widths = [max(map(len, column)) for column in zip(*lines)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
 
 

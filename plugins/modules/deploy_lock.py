@@ -75,8 +75,6 @@ lock:
   type: dict
 """
 
-import time
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.roastify.ops.plugins.module_utils import deploy_locks, deployments, releases
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
@@ -111,9 +109,7 @@ def main():
             if not module.check_mode:
                 deploy_locks.release(host, options["deployment"])
         elif module.check_mode:
-            lock = deploy_locks.read_lock(host)
-            if lock and lock.get("expires", 0) > time.time() and lock.get("deploymentId") != options["take_over"]:
-                raise deploy_locks.LockHeld(lock)
+            deploy_locks.require_free(host, options["deployment"], options["take_over"])
         else:
             lost = deploy_locks.acquire(host, options["deployment"], facts, options["take_over"], options["lease"])
     except deploy_locks.LockHeld as error:
