@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads a directory of migrations: NNN_name.up.sql with NNN_name.down.sql.
+"""Reads a directory of migrations: NNN_name.up.sql with NNN_name.down.sql, or both in NNN_name.sql.
 
 A version is a number of any length: 001, 42 and 20260131120000 sort as numbers, and 7 and 007 are the
 same version. The text of a file is compared and hashed without byte order mark, with "\\n" as line end
@@ -9,20 +9,18 @@ and without white space at its end, so that a checkout on another system is the 
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ansible_collections.roastify.ops.plugins.module_utils import sql_statements
+from ansible_collections.roastify.ops.plugins.module_utils import migration_text, sql_statements
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+from ansible_collections.roastify.ops.plugins.module_utils.migration_text import NO_TRANSACTION
 from ansible_collections.roastify.ops.plugins.module_utils.sql_statements import SqlError, Statement
 
-_FILE_NAME = re.compile(r"(?P<version>[0-9]+)_(?P<name>.+)\.(?P<direction>up|down)\.sql")
-_HEAD = re.compile(r"(?:[ \t]*(?:--[^\n]*)?\n)+")
-_DIRECTIVE = re.compile(r"--\s*migrate\s*:\s*(?P<directive>\S.*?)\s*")
-_NO_TRANSACTION = "no-transaction"
+_FILE_NAME = re.compile(r"(?P<version>[0-9]+)_(?P<name>.+?)(?:\.(?P<direction>up|down))?\.sql")
 
 LONGEST_NAME = 255
 """What the columns version and name of the tracking table hold."""
@@ -37,12 +35,12 @@ class MigrationFilesError(OperationError):
 
 @dataclass(frozen=True)
 class Script:
-    """The text of one file.
+    """One direction of a migration: a file, or a section of one.
 
     Attributes:
         path: where it was read.
-        text: normalised text.
-        transactional: False if its head says `-- migrate:no-transaction`.
+        text: normalised text; lines of another section are blank, so that line numbers are those of the file.
+        transactional: False if `-- migrate:no-transaction` stands above its first statement.
     """
 
     path: Path
@@ -54,10 +52,10 @@ class Script:
         """The name of the file without its directory."""
         return self.path.name
 
-    @property
+    @functools.cached_property
     def checksum(self) -> str:
         """The name of the algorithm and the hash of the text."""
-        return checksum(self.text)
+        return migration_text.checksum(self.text)
 
 
 @dataclass(frozen=True)
@@ -101,38 +99,6 @@ class MigrationSet:
         return {migration.number: migration for migration in self.migrations}
 
 
-def checksum(text: str) -> str:
-    """The checksum of a normalised text; names its algorithm, so that it can change one day."""
-    return "sha256:" + hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
-def normalised(content: bytes) -> str:
-    """The text of a file, free of what editors and checkouts change.
-
-    Args:
-        content: the bytes of the file.
-
-    Returns:
-        The text without byte order mark, with "\\n" as line end and exactly one at its end.
-
-    Raises:
-        ValueError: the bytes are not UTF-8 text; the message says where.
-    """
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(
-            f"byte {error.start} (0x{content[error.start]:02x}, line {line}) is not UTF-8: save the file as UTF-8"
-        ) from None
-    zero = text.find("\0")
-    if zero >= 0:
-        line = text.count("\n", 0, zero) + 1
-        raise ValueError(f"line {line} holds a NUL character, which PostgreSQL cannot store: remove it")
-    text = text.replace("\r\n", "\n").rstrip()
-    return text + "\n" if text else ""
-
-
 def read_directory(directory: Path) -> MigrationSet:
     """Read all migrations of a directory; sub-directories and files that are not SQL are left alone.
 
@@ -146,45 +112,32 @@ def read_directory(directory: Path) -> MigrationSet:
         MigrationFilesError: with every problem found: unusable names, duplicate versions, a down script
             without its up script, undecodable text, unknown directives.
     """
-    try:
-        with os.scandir(directory) as entries:
-            names = sorted(
-                entry.name
-                for entry in entries
-                if entry.name.lower().endswith(".sql") and not entry.name.startswith(".") and not entry.is_dir()
-            )
-    except OSError as error:
-        raise MigrationFilesError(
-            f"Migrations cannot be read from {directory}: {error.strerror}.",
-            "Give the directory that holds the NNN_name.up.sql files, on the host that runs them.",
-        ) from error
-
     problems: list[str] = []
     found: dict[tuple[int, str], dict[str, Script]] = {}
     spelling: dict[tuple[int, str], str] = {}
-    for name in names:
+    for name in _sql_files(directory):
         match = _FILE_NAME.fullmatch(name)
         if match is None:
-            problems.append(f"{name}: not named NNN_name.up.sql or NNN_name.down.sql; rename it or move it away")
+            problems.append(
+                f"{name}: not named NNN_name.up.sql, NNN_name.down.sql or NNN_name.sql; rename it or move it away"
+            )
             continue
         if max(len(match["version"]), len(match["name"])) > LONGEST_NAME:
             problems.append(f"{name}: version and name may have at most {LONGEST_NAME} characters each")
             continue
         try:
-            script = _read_script(directory / name)
+            scripts = _read_scripts(directory / name, match["direction"])
         except ValueError as error:
             problems.append(f"{name}: {error}")
             continue
         key = (int(match["version"]), match["name"])
         directions = found.setdefault(key, {})
-        if match["direction"] in directions:
-            problems.append(
-                f"version {key[0]} exists twice: {directions[match['direction']].file} and {name}; "
-                "give one of them another number"
-            )
+        twice = next((directions[direction] for direction in scripts if direction in directions), None)
+        if twice:
+            problems.append(f"version {key[0]} exists twice: {twice.file} and {name}; give one of them another number")
             continue
-        directions[match["direction"]] = script
-        if match["direction"] == "up" or key not in spelling:
+        directions.update(scripts)
+        if "up" in scripts or key not in spelling:
             spelling[key] = match["version"]
 
     problems += _duplicates(found)
@@ -201,6 +154,21 @@ def read_directory(directory: Path) -> MigrationSet:
         Migration(spelling[key], key[1], scripts["up"], scripts.get("down")) for key, scripts in sorted(found.items())
     )
     return MigrationSet(directory, migrations, tuple(_gaps(migrations)))
+
+
+def _sql_files(directory: Path) -> list[str]:
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(
+                entry.name
+                for entry in entries
+                if entry.name.lower().endswith(".sql") and not entry.name.startswith(".") and not entry.is_dir()
+            )
+    except OSError as error:
+        raise MigrationFilesError(
+            f"Migrations cannot be read from {directory}: {error.strerror}.",
+            "Give the directory that holds the NNN_name.up.sql files, on the host that runs them.",
+        ) from error
 
 
 def _refused(down: str, problems: list[str]) -> bool:
@@ -237,25 +205,15 @@ def _gaps(migrations: tuple[Migration, ...]) -> list[str]:
     ]
 
 
-def _read_script(path: Path) -> Script:
+def _read_scripts(path: Path, direction: str | None) -> dict[str, Script]:
+    """The directions that a file holds: the one that its name says, or both."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
-    text = normalised(content)
-    transactional = True
-    # Directives stand above the first statement; below it they are comments like any other.
-    head = _HEAD.match(text)
-    for number, line in enumerate(head.group().split("\n") if head else [], 1):
-        match = _DIRECTIVE.fullmatch(line.strip())
-        if match is None:
-            continue
-        if match["directive"] != _NO_TRANSACTION:
-            raise ValueError(
-                f"line {number}: unknown directive migrate:{match['directive']}; known is migrate:{_NO_TRANSACTION}"
-            )
-        transactional = False
-    return Script(path, text, transactional)
+    text = migration_text.normalised(content)
+    sections = {direction: migration_text.whole(text)} if direction else migration_text.divided(text)
+    return {name: Script(path, section.text, section.transactional) for name, section in sections.items()}
 
 
 @dataclass(frozen=True)
@@ -266,11 +224,12 @@ class CheckedScript:
     statements: tuple[Statement, ...]
 
 
-def check_scripts(scripts: list[Script]) -> list[CheckedScript]:
+def check_scripts(scripts: list[Script], unwrap: bool = False) -> list[CheckedScript]:
     """Split scripts and refuse what would break out of the runner's transaction.
 
     Args:
         scripts: the scripts that are about to run.
+        unwrap: take off a BEGIN that is a script's first statement together with a COMMIT that is its last.
 
     Returns:
         The same with their statements.
@@ -286,10 +245,15 @@ def check_scripts(scripts: list[Script]) -> list[CheckedScript]:
         except SqlError as error:
             problems.append(f"{script.file}:{error.line}: {error.reason}")
             continue
+        wrapped = script.transactional and sql_statements.is_wrapped(statements)
+        if wrapped and unwrap:
+            statements = statements[1:-1]
         checked.append(CheckedScript(script, tuple(statements)))
         for statement in statements:
             reason = _refusal(statement, script.transactional)
             if reason:
+                if wrapped and statement in (statements[0], statements[-1]):
+                    reason += " (unwrap takes off a BEGIN and COMMIT around a whole file)"
                 problems.append(f"{script.file}:{statement.line}: {reason}")
     if problems:
         raise MigrationFilesError(
@@ -306,7 +270,7 @@ def _refusal(statement: Statement, transactional: bool) -> str | None:
         how = (
             "every migration runs in a transaction of its own"
             if transactional
-            else f"migrate:{_NO_TRANSACTION} runs each statement by itself"
+            else f"{NO_TRANSACTION} runs each statement by itself"
         )
         return f"{command} is not the migration's to say: {how}; remove it"
     if transactional:
@@ -314,8 +278,8 @@ def _refusal(statement: Statement, transactional: bool) -> str | None:
         if command:
             return (
                 f"{command} cannot run inside a transaction: put it into a migration of its own whose first line is "
-                f"-- migrate:{_NO_TRANSACTION}"
+                f"-- {NO_TRANSACTION}"
             )
     elif sql_statements.changes_role(statement):
-        return f"SET ROLE would outlast its statement in a migrate:{_NO_TRANSACTION} migration: remove it"
+        return f"SET ROLE would outlast its statement in a {NO_TRANSACTION} migration: remove it"
     return None

@@ -1,14 +1,13 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compares the files with the tracking table and decides what is to run. Touches neither."""
+"""Compares the files with the tracking table and decides what is to run or to be recorded. Touches neither."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from ansible_collections.roastify.ops.plugins.module_utils import sql_statements
+from ansible_collections.roastify.ops.plugins.module_utils import migration_changes, sql_statements
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.migration_files import (
     CheckedScript,
@@ -17,69 +16,17 @@ from ansible_collections.roastify.ops.plugins.module_utils.migration_files impor
     Script,
     check_scripts,
 )
-from ansible_collections.roastify.ops.plugins.module_utils.tables import align
+from ansible_collections.roastify.ops.plugins.module_utils.migration_records import (
+    AppliedMigration,
+    Unfinished,
+    schema_version,
+)
 
 LATEST = "latest"
 
 
 class PlanError(OperationError):
     """Files and tracking table contradict each other, or the request does not fit them; nothing was run."""
-
-
-@dataclass(frozen=True)
-class AppliedMigration:
-    """A row of the tracking table.
-
-    Attributes:
-        row_id: its id, which rises in the order of application.
-        version: as it was written when it was applied.
-        name: as it was written when it was applied.
-        applied_at: time of application (UTC), as text.
-        checksum: of the up script; None in a row that another tool wrote.
-        duration_ms: how long it took; None in a row that another tool wrote.
-        applied_by: who applied it; None in a row that another tool wrote.
-        deployment_id: the deployment that applied it, or None.
-    """
-
-    row_id: int
-    version: str
-    name: str
-    applied_at: str | None = None
-    checksum: str | None = None
-    duration_ms: int | None = None
-    applied_by: str | None = None
-    deployment_id: str | None = None
-
-    @property
-    def number(self) -> int:
-        """The version as a number, which is what counts."""
-        return int(self.version)
-
-
-@dataclass(frozen=True)
-class Unfinished:
-    """A migration outside a transaction that was started and did not come to its end.
-
-    Attributes:
-        version: of the migration.
-        direction: up or down.
-        statements_done: how many of its statements are known to be done.
-        done_checksum: checksum of those statements.
-        started_at: when it was started (UTC), as text.
-        error: what stopped it, or None if its runner was killed.
-    """
-
-    version: str
-    direction: str
-    statements_done: int
-    done_checksum: str
-    started_at: str
-    error: str | None = None
-
-    @property
-    def number(self) -> int:
-        """The version as a number."""
-        return int(self.version)
 
 
 @dataclass(frozen=True)
@@ -97,16 +44,41 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Correction:
+    """A change of the tracking table that runs no script.
+
+    Attributes:
+        action: "baseline" records a migration as applied; "accept" records its file as it is now; "forget"
+            deletes the row of a migration whose file is gone; "restart" deletes the note of how far an
+            interrupted migration had come.
+        version: as the tracking table writes it, or is to write it.
+        name: of the migration.
+        migration: its files; None if they are gone.
+    """
+
+    action: str
+    version: str
+    name: str
+    migration: Migration | None = None
+
+    @property
+    def number(self) -> int:
+        """The version as a number."""
+        return int(self.version)
+
+
+@dataclass(frozen=True)
 class Plan:
-    """What is to run, in this order, and what is odd about it."""
+    """What is to be corrected and then run, in this order, and what is odd about it."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[Step, ...] = ()
     warnings: tuple[str, ...] = ()
+    corrections: tuple[Correction, ...] = ()
 
-
-def schema_version(applied: Sequence[AppliedMigration]) -> str | None:
-    """The newest version that is applied, or None on an empty schema."""
-    return max(applied, key=lambda row: row.number).version if applied else None
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.steps and not self.corrections
 
 
 def pending(files: MigrationSet, applied: Iterable[AppliedMigration]) -> list[Migration]:
@@ -134,14 +106,13 @@ def contradictions(
             if row.number > newest_file:
                 ahead.append(f"{row.version}_{row.name}")
             else:
-                problems.append(f"{row.version}_{row.name} is applied, but its file is gone: restore it")
+                problems.append(
+                    f"{row.version}_{row.name} is applied, but its file is gone: restore it, or forget that it was "
+                    f"applied (state repaired, version {row.version})"
+                )
             continue
         if row.checksum is not None and row.checksum != migration.up.checksum:
-            problems.append(
-                f"{migration.up.file} was changed after it was applied"
-                f"{f' at {row.applied_at}' if row.applied_at else ''}: "
-                f"recorded {row.checksum}, file {migration.up.checksum}; restore it and write a new migration"
-            )
+            problems.append(migration_changes.account(row, migration.up))
         elif row.name != migration.name:
             warnings.append(f"version {row.version} was applied as {row.name}, its file says {migration.name}")
     if ahead:
@@ -166,6 +137,7 @@ def plan_up(
     target: str = LATEST,
     allow_out_of_order: bool = False,
     unfinished: Sequence[Unfinished] = (),
+    unwrap: bool = False,
 ) -> Plan:
     """What has to run to bring the schema up to a version.
 
@@ -175,6 +147,7 @@ def plan_up(
         target: a version, or "latest".
         allow_out_of_order: apply pending migrations that are older than the newest applied one.
         unfinished: interrupted migrations.
+        unwrap: take off a BEGIN and COMMIT around a whole script.
 
     Raises:
         PlanError: files and table contradict each other, or the target is unknown.
@@ -186,12 +159,7 @@ def plan_up(
         for row in unfinished
         if row.direction == "down"
     ]
-    if problems:
-        raise PlanError(
-            f"The migrations in {files.directory} and the database contradict each other; nothing was run.",
-            "Settle each of these, then run again.",
-            problems,
-        )
+    _refuse_contradictions(files, problems)
     todo = pending(files, applied)
     if target != LATEST:
         limit = _known_version(target, files, applied)
@@ -202,9 +170,8 @@ def plan_up(
                 f"the schema is at {schema_version(applied)}, newer than the target {target}: "
                 "going back is a rollback, which has to be asked for"
             )
-    checked = check_scripts([migration.up for migration in todo])
-    for row in unfinished:
-        warnings.append(_interrupted(row))
+    checked = check_scripts([migration.up for migration in todo], unwrap)
+    warnings += [*_session_settings(checked), *(_interrupted(row) for row in unfinished)]
     steps = tuple(Step(migration, "up", script) for migration, script in zip(todo, checked))
     # A gap is news when something is about to run, and noise ever after.
     return Plan(steps, (*files.warnings, *warnings) if steps else tuple(warnings))
@@ -217,6 +184,7 @@ def plan_down(
     target: str | None = None,
     confirm_data_loss: bool = False,
     unfinished: Sequence[Unfinished] = (),
+    unwrap: bool = False,
 ) -> Plan:
     """What has to run to take the schema back, newest application first.
 
@@ -227,6 +195,7 @@ def plan_down(
         target: the version to stay at; "0" takes everything back.
         confirm_data_loss: run down scripts that drop tables or columns or delete rows.
         unfinished: interrupted migrations.
+        unwrap: take off a BEGIN and COMMIT around a whole script.
 
     Raises:
         PlanError: a down script is missing, data would be lost, or the request cannot be met.
@@ -260,15 +229,19 @@ def plan_down(
             todo.append(migration)
             if row.checksum is not None and row.checksum != migration.up.checksum:
                 warnings.append(f"{migration.up.file} was changed after it was applied; its down script runs as it is")
+            elif row.down_checksum not in (None, migration.down.checksum):
+                warnings.append(
+                    f"the way back of {migration.down.file} was changed after it was applied; it runs as it is"
+                )
     if problems:
         raise PlanError(
             "These migrations cannot be rolled back; nothing was run.",
             "Add the missing scripts, or roll back fewer migrations.",
             problems,
         )
-    checked = check_scripts(scripts)
+    checked = check_scripts(scripts, unwrap)
     losses = [
-        f"{script.script.file}:{statement.line}: {' '.join(statement.text.split())[:120]}"
+        f"{script.script.file}:{statement.line}: {sql_statements.summary(statement)}"
         for script in checked
         for statement in script.statements
         if sql_statements.loses_data(statement)
@@ -279,11 +252,147 @@ def plan_down(
             "Make sure that there is a backup, then confirm the loss of data (confirm_data_loss).",
             losses,
         )
-    warnings += [_interrupted(row) for row in unfinished]
+    warnings += [*_session_settings(checked), *(_interrupted(row) for row in unfinished)]
     return Plan(
         tuple(Step(migration, "down", script) for migration, script in zip(todo, checked)),
         tuple(warnings),
     )
+
+
+def plan_redo(
+    files: MigrationSet,
+    applied: Sequence[AppliedMigration],
+    steps: int | None = None,
+    target: str | None = None,
+    confirm_data_loss: bool = False,
+    unfinished: Sequence[Unfinished] = (),
+    unwrap: bool = False,
+) -> Plan:
+    """What has to run to take migrations back and to apply the same ones again, as their files are now.
+
+    Args and errors are those of plan_down. Migrations that are not taken back have to be as their files say.
+    """
+    down = plan_down(files, applied, steps, target, confirm_data_loss, unfinished, unwrap)
+    redone = {step.migration.number for step in down.steps}
+    kept = [row for row in applied if row.number not in redone]
+    _refuse_contradictions(files, contradictions(files, kept, allow_out_of_order=True)[0])
+    migrations = sorted((step.migration for step in down.steps), key=lambda migration: migration.number)
+    checked = check_scripts([migration.up for migration in migrations], unwrap)
+    up = tuple(Step(migration, "up", script) for migration, script in zip(migrations, checked))
+    return Plan((*down.steps, *up), down.warnings)
+
+
+def plan_baseline(
+    files: MigrationSet,
+    applied: Sequence[AppliedMigration],
+    target: str = LATEST,
+    unfinished: Sequence[Unfinished] = (),
+) -> Plan:
+    """What has to be recorded as applied without being run, because the database holds it already.
+
+    Args:
+        files: the migrations.
+        applied: the rows of the tracking table.
+        target: the newest version that the database holds, or "latest".
+        unfinished: interrupted migrations.
+
+    Raises:
+        PlanError: files and table contradict each other, or the target is unknown.
+    """
+    todo = pending(files, applied)
+    if target != LATEST:
+        limit = _known_version(target, files, applied)
+        todo = [migration for migration in todo if migration.number <= limit]
+    problems, warnings = contradictions(files, applied, allow_out_of_order=True)
+    interrupted = {row.number for row in unfinished} & {migration.number for migration in todo}
+    problems += [
+        f"{row.version} was interrupted after statement {row.statements_done}: let it come to its end (state applied), "
+        f"or forget how far it came (state repaired, version {row.version})"
+        for row in unfinished
+        if row.number in interrupted
+    ]
+    _refuse_contradictions(files, problems)
+    return Plan(
+        (),
+        tuple(warnings),
+        tuple(Correction("baseline", migration.version, migration.name, migration) for migration in todo),
+    )
+
+
+def plan_repair(
+    files: MigrationSet,
+    applied: Sequence[AppliedMigration],
+    versions: Sequence[str],
+    unfinished: Sequence[Unfinished] = (),
+) -> Plan:
+    """What has to be changed in the tracking table so that these versions contradict their files no more.
+
+    Args:
+        files: the migrations.
+        applied: the rows of the tracking table.
+        versions: the versions, one by one: there is no way to repair what nobody has looked at.
+        unfinished: interrupted migrations.
+
+    Raises:
+        PlanError: with every version that cannot be repaired.
+    """
+    rows = {row.number: row for row in applied}
+    interrupted = {row.number: row for row in unfinished}
+    by_number = files.by_number()
+    newest_file = files.migrations[-1].number if files.migrations else -1
+    corrections = []
+    problems = []
+    for version in versions:
+        try:
+            number = _known_version(version, files, [*applied, *unfinished])
+        except PlanError as error:
+            problems.append(f"{error.cause} {error.remedy}")
+            continue
+        row, migration = rows.get(number), by_number.get(number)
+        if number in interrupted:
+            known = row or migration
+            name = known.name if known else ""
+            corrections.append(Correction("restart", interrupted[number].version, name, migration))
+        elif row is None:
+            problems.append(f"{version} is not applied: there is nothing to repair")
+        elif migration is not None:
+            if not _agrees(row, migration):
+                corrections.append(Correction("accept", row.version, migration.name, migration))
+        elif number > newest_file:
+            problems.append(f"{version} is newer than all files: it belongs to a newer release, so leave its row alone")
+        else:
+            corrections.append(Correction("forget", row.version, row.name))
+    if problems:
+        raise PlanError("Not every version can be repaired; nothing was changed.", "Correct the list.", problems)
+    return Plan((), (), tuple(corrections))
+
+
+def _agrees(row: AppliedMigration, migration: Migration) -> bool:
+    down = migration.down.checksum if migration.down else None
+    return (row.checksum, row.down_checksum, row.name) == (migration.up.checksum, down, migration.name)
+
+
+def _refuse_contradictions(files: MigrationSet, problems: list[str]) -> None:
+    if problems:
+        raise PlanError(
+            f"The migrations in {files.directory} and the database contradict each other; nothing was run.",
+            "Settle each of these, then run again.",
+            problems,
+        )
+
+
+def _session_settings(checked: Iterable[CheckedScript]) -> list[str]:
+    """What scripts set for a session that is not theirs."""
+    warnings = []
+    for script in checked:
+        found = {sql_statements.session_setting(it): it.line for it in reversed(script.statements)}
+        names = sorted((line, name) for name, line in found.items() if name)
+        if names:
+            warnings.append(
+                f"{script.script.file}:{names[0][0]}: SET {', '.join(name for _line, name in names)} ends with this "
+                "migration"
+            )
+    return warnings
 
 
 def _interrupted(row: Unfinished) -> str:
@@ -295,10 +404,13 @@ def _interrupted(row: Unfinished) -> str:
 
 
 def _known_version(
-    target: str, files: MigrationSet, applied: Iterable[AppliedMigration], zero_is_known: bool = False
+    target: str,
+    files: MigrationSet,
+    recorded: Iterable[AppliedMigration | Unfinished],
+    zero_is_known: bool = False,
 ) -> int:
     known: Mapping[int, str] = {
-        **{row.number: row.version for row in applied},
+        **{row.number: row.version for row in recorded},
         **{migration.number: migration.version for migration in files.migrations},
     }
     if target.isascii() and target.isdigit():
@@ -312,20 +424,14 @@ def _known_version(
     )
 
 
-def diff_text(plan: Plan) -> str:
-    """The plan as the text of a diff: each file with its SQL, secrets hidden."""
-    parts = []
-    for step in plan.steps:
-        sql = sql_statements.without_secrets(step.script.text)
-        how = "" if step.script.transactional else " (outside a transaction)"
-        lines = "".join(f"+{line}\n" for line in sql.splitlines())
-        parts.append(f"+++ {step.script.file}{how}\n{lines}")
-    return "".join(parts)
-
-
 def after(plan: Plan, applied: Iterable[AppliedMigration]) -> list[AppliedMigration]:
     """What the tracking table holds once a plan has run."""
     rows = {row.number: row for row in applied}
+    for correction in plan.corrections:
+        if correction.action == "forget":
+            rows.pop(correction.number, None)
+        elif correction.action == "baseline":
+            rows[correction.number] = AppliedMigration(0, correction.version, correction.name)
     for step in plan.steps:
         migration = step.migration
         if step.direction == "up":
@@ -333,56 +439,3 @@ def after(plan: Plan, applied: Iterable[AppliedMigration]) -> list[AppliedMigrat
         else:
             rows.pop(migration.number, None)
     return list(rows.values())
-
-
-def status(
-    files: MigrationSet, applied: Iterable[AppliedMigration], unfinished: Iterable[Unfinished] = ()
-) -> list[dict[str, Any]]:
-    """Every migration that the files or the table know, in version order."""
-    rows = {row.number: row for row in applied}
-    interrupted = {row.number for row in unfinished}
-    by_number = files.by_number()
-    result = []
-    for number in sorted({*rows, *by_number}):
-        row, migration = rows.get(number), by_number.get(number)
-        if number in interrupted:
-            state = "interrupted"
-        elif migration is None:
-            state = "missing"
-        elif row is None:
-            state = "pending"
-        else:
-            state = "applied" if row.checksum in (None, migration.up.checksum) else "changed"
-        known = migration or row
-        result.append(
-            {
-                "version": known.version if known else str(number),
-                "name": known.name if known else "",
-                "state": state,
-                "file": migration.up.file if migration else None,
-                "has_down": migration is not None and migration.down is not None,
-                "applied_at": row.applied_at if row else None,
-                "duration_ms": row.duration_ms if row else None,
-                "applied_by": row.applied_by if row else None,
-                "deployment_id": row.deployment_id if row else None,
-            }
-        )
-    return result
-
-
-def table(status_list: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A status for people: one line per migration under a line of headings."""
-    lines = [("version", "name", "state", "applied at (UTC)", "ms", "by")]
-    for item in status_list:
-        duration = "" if item["duration_ms"] is None else str(item["duration_ms"])
-        lines.append(
-            (
-                item["version"],
-                item["name"],
-                item["state"],
-                item["applied_at"] or "",
-                duration,
-                item["applied_by"] or "",
-            )
-        )
-    return align(lines)

@@ -11,12 +11,19 @@ row of the tracking table never means "perhaps".
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
-from ansible_collections.roastify.ops.plugins.module_utils.migration_plan import AppliedMigration, Step, Unfinished
+from ansible_collections.roastify.ops.plugins.module_utils.migration_changes import (
+    statement_checksums,
+    statement_checksums_of,
+)
+from ansible_collections.roastify.ops.plugins.module_utils.migration_files import CheckedScript, Migration
+from ansible_collections.roastify.ops.plugins.module_utils.migration_plan import Correction, Step
+from ansible_collections.roastify.ops.plugins.module_utils.migration_records import AppliedMigration, Unfinished
 from ansible_collections.roastify.ops.plugins.module_utils.postgresql import identifier
+from ansible_collections.roastify.ops.plugins.module_utils.postgresql_driver import Cursor
 
 REQUIRED_COLUMNS = ("id", "version", "name", "applied_at")
 EXTRA_COLUMNS = {
@@ -24,8 +31,12 @@ EXTRA_COLUMNS = {
     "duration_ms": "bigint",
     "applied_by": "text",
     "deployment_id": "text",
+    "down_checksum": "text",
+    "statement_checksums": "text",
     "tool_version": "text",
 }
+
+_APPLIED_AT = """to_char(applied_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""
 
 _DESCRIBE = """
 SELECT pg_catalog.current_database(),
@@ -111,6 +122,14 @@ class TrackingTable:
         return f"{identifier(self._known.schema)}.{identifier(self.table + '_unfinished')}"
 
     @property
+    def _name_in_query(self) -> str:
+        return self.name.replace("%", "%%")
+
+    @property
+    def _unfinished_in_query(self) -> str:
+        return self.unfinished_name.replace("%", "%%")
+
+    @property
     def lock_key(self) -> int:
         """A number for advisory locks that is this table's alone."""
         text = f"pg_migrate\0{self._known.name}\0{self._known.schema}\0{self.table}"
@@ -122,7 +141,7 @@ class TrackingTable:
             raise RuntimeError("look() comes first")
         return self.database
 
-    def look(self, cursor: Any, settings: str) -> Database:
+    def look(self, cursor: Cursor, settings: str) -> Database:
         """Find out about database and table; one round trip.
 
         Args:
@@ -225,7 +244,7 @@ class TrackingTable:
     def _missing_columns(self) -> list[str]:
         return [column for column in EXTRA_COLUMNS if column not in self._known.columns]
 
-    def prepare(self, cursor: Any) -> None:
+    def prepare(self, cursor: Cursor) -> None:
         """Make the table if it is missing, and add the columns it lacks; under the runner's lock."""
         commands = []
         if not self._known.exists:
@@ -244,7 +263,7 @@ class TrackingTable:
         if commands:
             cursor.execute(";\n".join(["BEGIN", *commands, "COMMIT"]))
 
-    def prepare_unfinished(self, cursor: Any) -> None:
+    def prepare_unfinished(self, cursor: Cursor) -> None:
         """Make the table of unfinished migrations if it is missing; under the runner's lock."""
         if self._known.has_unfinished:
             return
@@ -262,7 +281,7 @@ class TrackingTable:
             """
         )
 
-    def applied(self, cursor: Any) -> list[AppliedMigration]:
+    def applied(self, cursor: Cursor) -> list[AppliedMigration]:
         """All rows, in the order of application.
 
         Raises:
@@ -271,12 +290,12 @@ class TrackingTable:
         database = self._known
         if not database.exists:
             return []
-        extra = [column if column in database.columns else f"NULL AS {column}" for column in EXTRA_COLUMNS]
+        extra = [name for name in EXTRA_COLUMNS if name in database.columns and name != "tool_version"]
         cursor.execute(
-            f"""SELECT id, version, name, to_char(applied_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), {", ".join(extra[:4])}
+            f"""SELECT {", ".join(["id", "version", "name", _APPLIED_AT, *extra])}
                   FROM {self.name} ORDER BY id"""
         )
-        rows = [AppliedMigration(*row) for row in cursor.fetchall()]
+        rows = [AppliedMigration(*row[:4], **dict(zip(extra, row[4:]))) for row in cursor.fetchall()]
         strange = [row.version for row in rows if not (row.version.isascii() and row.version.isdigit())]
         if strange:
             raise TableError(
@@ -294,7 +313,7 @@ class TrackingTable:
             seen[row.number] = row.version
         return rows
 
-    def unfinished(self, cursor: Any) -> list[Unfinished]:
+    def unfinished(self, cursor: Cursor) -> list[Unfinished]:
         """The migrations outside a transaction that did not come to their end."""
         if not self._known.has_unfinished:
             return []
@@ -305,44 +324,31 @@ class TrackingTable:
         )
         return [Unfinished(*row) for row in cursor.fetchall()]
 
-    def record(self, cursor: Any, step: Step, duration_ms: int, context: dict[str, str | None]) -> int:
+    def record(
+        self, cursor: Cursor, step: Step, duration_ms: int, context: Mapping[str, str | None], settings: str = ""
+    ) -> int:
         """Write or delete the row of a migration, inside the transaction that ran it.
 
         Args:
             cursor: inside that transaction, acting as whatever role the script left.
             step: what was run.
             duration_ms: how long it took.
-            context: applied_by, deployment_id and tool_version.
+            context: applied_by, deployment_id and tool_version; recorded_version for a rollback.
+            settings: commands that take back what the script set for its transaction.
 
         Returns:
             The id of the transaction that the row belongs to.
         """
         # A script may have changed role; the record is the login role's.
-        back = "RESET SESSION AUTHORIZATION; RESET ROLE; "
-        name = self.name.replace("%", "%%")
+        back = f"RESET SESSION AUTHORIZATION; RESET ROLE; {settings}".replace("%", "%%")
         if step.direction == "down":
             cursor.execute(
-                f"{back}DELETE FROM {name} WHERE version = %(version)s RETURNING pg_catalog.txid_current()",
+                f"{back}DELETE FROM {self._name_in_query} WHERE version = %(version)s "
+                "RETURNING pg_catalog.txid_current()",
                 {"version": context["recorded_version"]},
             )
         else:
-            now = "pg_catalog.clock_timestamp()"
-            if self._known.columns.get("applied_at", "timestamp without time zone") != "timestamp with time zone":
-                now += " AT TIME ZONE 'UTC'"  # a script may have changed the time zone as well
-            cursor.execute(
-                f"""{back}INSERT INTO {name} (version, name, applied_at, checksum, duration_ms, applied_by,
-                                              deployment_id, tool_version)
-                    VALUES (%(version)s, %(name)s, {now}, %(checksum)s, %(duration)s, %(applied_by)s,
-                            %(deployment_id)s, %(tool_version)s)
-                    RETURNING pg_catalog.txid_current()""",
-                {
-                    "version": step.migration.version,
-                    "name": step.migration.name,
-                    "checksum": step.script.checksum,
-                    "duration": duration_ms,
-                    **context,
-                },
-            )
+            self._insert(cursor, step.migration, step.migration.version, back, context, duration_ms, step.checked)
         row = cursor.fetchone()
         if row is None:
             raise TableError(
@@ -351,24 +357,97 @@ class TrackingTable:
             )
         return int(row[0])
 
-    def start(self, cursor: Any, step: Step, done_checksum: str, applied_by: str | None) -> None:
+    def correct(self, cursor: Cursor, correction: Correction, context: Mapping[str, str | None]) -> None:
+        """Change the tables without running a script, inside a transaction.
+
+        Args:
+            cursor: inside that transaction.
+            correction: what to change.
+            context: applied_by, deployment_id and tool_version.
+        """
+        migration, version = correction.migration, correction.version
+        if correction.action == "restart":
+            cursor.execute(f"DELETE FROM {self._unfinished_in_query} WHERE version = %s", (version,))
+        elif correction.action == "forget" or migration is None:
+            cursor.execute(f"DELETE FROM {self._name_in_query} WHERE version = %s", (version,))
+        elif correction.action == "accept":
+            cursor.execute(
+                f"""UPDATE {self._name_in_query}
+                       SET name = %(name)s, checksum = %(checksum)s, down_checksum = %(down_checksum)s,
+                           statement_checksums = %(statement_checksums)s
+                     WHERE version = %(version)s""",
+                {"version": version, "name": migration.name, **_checksums(migration, None)},
+            )
+        else:
+            self._insert(cursor, migration, version, "", context, None, None)
+
+    def _insert(
+        self,
+        cursor: Cursor,
+        migration: Migration,
+        version: str,
+        before: str,
+        context: Mapping[str, str | None],
+        duration_ms: int | None,
+        checked: CheckedScript | None,
+    ) -> None:
+        now = "pg_catalog.clock_timestamp()"
+        if self._known.columns.get("applied_at", "timestamp without time zone") != "timestamp with time zone":
+            now += " AT TIME ZONE 'UTC'"  # a script may have changed the time zone as well
+        values = {
+            "version": version,
+            "name": migration.name,
+            "duration_ms": duration_ms,
+            **_checksums(migration, checked),
+            **{name: context[name] for name in ("applied_by", "deployment_id", "tool_version")},
+        }
+        cursor.execute(
+            f"""{before}INSERT INTO {self._name_in_query} (applied_at, {", ".join(values)})
+                VALUES ({now}, {", ".join(f"%({name})s" for name in values)})
+                RETURNING pg_catalog.txid_current()""",
+            values,
+        )
+
+    def stands_alone(self, cursor: Cursor) -> bool:
+        """Whether the database holds no table, view, type or function but the tables of the migrations."""
+        cursor.execute(
+            """SELECT NOT EXISTS (
+                   SELECT 1 FROM pg_catalog.pg_class AS relation
+                     JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = relation.relnamespace
+                    WHERE namespace.nspname NOT LIKE 'pg\\_%%' AND namespace.nspname <> 'information_schema'
+                      AND relation.relkind IN ('r', 'p', 'v', 'm', 'f')
+                      AND relation.relname NOT IN (%(table)s, %(unfinished)s))""",
+            {"table": self.table, "unfinished": f"{self.table}_unfinished"},
+        )
+        row = cursor.fetchone()
+        return row is not None and bool(row[0])
+
+    def start(self, cursor: Cursor, step: Step, done_checksum: str, applied_by: str | None) -> None:
         """Note that a migration outside a transaction begins."""
         cursor.execute(
-            f"""INSERT INTO {self.unfinished_name.replace("%", "%%")} (version, direction, done_checksum, applied_by)
+            f"""INSERT INTO {self._unfinished_in_query} (version, direction, done_checksum, applied_by)
                 VALUES (%s, %s, %s, %s)""",
             (step.migration.version, step.direction, done_checksum, applied_by),
         )
 
-    def progress(self, cursor: Any, step: Step, statements_done: int, done_checksum: str, error: str | None) -> None:
+    def progress(self, cursor: Cursor, step: Step, statements_done: int, done_checksum: str, error: str | None) -> None:
         """Note how far a migration outside a transaction has come."""
         cursor.execute(
-            f"""UPDATE {self.unfinished_name.replace("%", "%%")}
+            f"""UPDATE {self._unfinished_in_query}
                    SET statements_done = %s, done_checksum = %s, error = %s WHERE version = %s""",
             (statements_done, done_checksum, error, step.migration.version),
         )
 
-    def finish(self, cursor: Any, step: Step) -> None:
+    def finish(self, cursor: Cursor, step: Step) -> None:
         """Forget the progress of a migration that came to its end."""
-        cursor.execute(
-            f"DELETE FROM {self.unfinished_name.replace('%', '%%')} WHERE version = %s", (step.migration.version,)
-        )
+        cursor.execute(f"DELETE FROM {self._unfinished_in_query} WHERE version = %s", (step.migration.version,))
+
+
+def _checksums(migration: Migration, checked: CheckedScript | None) -> dict[str, str | None]:
+    return {
+        "checksum": migration.up.checksum,
+        "down_checksum": migration.down.checksum if migration.down else None,
+        "statement_checksums": (
+            statement_checksums(checked.statements) if checked else statement_checksums_of(migration.up)
+        ),
+    }

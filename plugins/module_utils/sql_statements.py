@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 _LETTER = r"A-Za-z_\u0080-\U0010ffff"
@@ -45,6 +45,11 @@ _NO_ESCAPES = re.compile(
 )
 _PASSWORD = re.compile(rf"\b(PASSWORD)(\s*)(?:[eE]?{_ESCAPE_STRING}|\$(\w*)\$.*?\$\3\$)", re.IGNORECASE | re.DOTALL)
 
+# In the body of a DO block, which is not split; EXECUTE may hold it in quotes.
+_LOSS_IN_A_BLOCK = re.compile(
+    r"\b(?:TRUNCATE|DELETE\s+FROM|DROP\s+(?:TABLE|SCHEMA|COLUMN|OWNED|DATABASE)|DROP\b[^;]*\bCASCADE)\b", re.IGNORECASE
+)
+
 HEAD_LENGTH = 24
 
 
@@ -60,6 +65,10 @@ class SqlError(ValueError):
         super().__init__(f"line {line}: {reason}")
         self.line = line
         self.reason = reason
+
+
+class UnclosedError(SqlError):
+    """A quote or comment that is never closed."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,17 @@ def split(text: str) -> list[Statement]:
     return list(_statements(text, Lines(text)))
 
 
+def is_open(text: str) -> bool:
+    """Whether a text ends inside a quote or a comment, so that what follows it is no SQL of its own."""
+    try:
+        split(text)
+    except UnclosedError:
+        return True
+    except SqlError:
+        return False
+    return False
+
+
 def _statements(text: str, lines: Lines) -> Iterator[Statement]:
     position = 0
     length = len(text)
@@ -146,18 +166,18 @@ def _statements(text: str, lines: Lines) -> Iterator[Statement]:
             continue
         if kind == "open":
             what = "string" if token == "'" else "quoted name"
-            raise SqlError(lines.of(begin), f"the {what} that begins here is never closed")
+            raise UnclosedError(lines.of(begin), f"the {what} that begins here is never closed")
         if kind == "string" and backslash_escapes:
             escaped = _ESCAPE_STRING_TOKEN.match(text, begin)
             if escaped is None:
-                raise SqlError(lines.of(begin), "the string that begins here is never closed")
+                raise UnclosedError(lines.of(begin), "the string that begins here is never closed")
             position = escaped.end()
         elif token in ("e", "E") and text.startswith("'", position):
-            raise SqlError(lines.of(begin), "the string that begins here is never closed")
+            raise UnclosedError(lines.of(begin), "the string that begins here is never closed")
         elif kind == "dollar":
             close = text.find(token, position)
             if close < 0:
-                raise SqlError(lines.of(begin), f"the text quoted with {token} that begins here is never closed")
+                raise UnclosedError(lines.of(begin), f"the text quoted with {token} that begins here is never closed")
             position = close + len(token)
         elif token == "\\":
             command = text[begin : begin + 20].split(None, 1)[0]
@@ -207,7 +227,7 @@ def _end_of_comment(text: str, begin: int, lines: Lines) -> int:
         depth += 1 if edge.group() == "/*" else -1
         if depth == 0:
             return edge.end()
-    raise SqlError(lines.of(begin), "the comment that begins here is never closed")
+    raise UnclosedError(lines.of(begin), "the comment that begins here is never closed")
 
 
 def _creates_routine(head: list[str]) -> bool:
@@ -245,6 +265,39 @@ def transaction_control(statement: Statement) -> str | None:
     return None
 
 
+def _begins_plainly(statement: Statement) -> bool:
+    """Whether the statement begins a transaction without saying anything about it."""
+    return statement.head in (
+        ("BEGIN",),
+        ("BEGIN", "WORK"),
+        ("BEGIN", "TRANSACTION"),
+        ("START", "TRANSACTION"),
+    )
+
+
+def _commits_plainly(statement: Statement) -> bool:
+    """Whether the statement commits its transaction and does nothing else."""
+    return statement.head[:1] in (("COMMIT",), ("END",)) and statement.head[1:] in ((), ("WORK",), ("TRANSACTION",))
+
+
+def is_wrapped(statements: Sequence[Statement]) -> bool:
+    """Whether a plain BEGIN is the first of these statements and a plain COMMIT the last."""
+    return len(statements) > 1 and _begins_plainly(statements[0]) and _commits_plainly(statements[-1])
+
+
+def session_setting(statement: Statement) -> str | None:
+    """The setting that a statement changes for the rest of the session, if it does; None for SET LOCAL and others."""
+    if statement.head[:1] != ("SET",):
+        return None
+    words = list(statement.head[1:])
+    if words[:1] == ["SESSION"] and words[1:2] != ["CHARACTERISTICS"]:
+        words = words[1:]
+    if not words or words[0] in ("LOCAL", "TRANSACTION", "CONSTRAINTS", "SESSION"):
+        return None
+    name = re.match(r"set\s+(?:session\s+)?([\w.\"]+)", statement.text, re.IGNORECASE)
+    return name.group(1) if name else None
+
+
 def changes_role(statement: Statement) -> bool:
     """Whether the statement lets the rest of the session act as another role."""
     words = [word for word in statement.head[:4] if word not in ("SESSION", "LOCAL")]
@@ -268,9 +321,9 @@ def needs_no_transaction(statement: Statement) -> str | None:
     if (first, second) == ("ALTER", "SYSTEM"):
         return "ALTER SYSTEM"
     if concurrent_index(statement) is not None:
-        return f"{first} INDEX CONCURRENTLY"
-    if first == "REINDEX" and ("CONCURRENTLY" in head[:8] or set(head[1:8]) & {"DATABASE", "SYSTEM"}):
-        return "REINDEX CONCURRENTLY" if "CONCURRENTLY" in head[:8] else "REINDEX DATABASE"
+        return "REINDEX CONCURRENTLY" if first == "REINDEX" else f"{first} INDEX CONCURRENTLY"
+    if first == "REINDEX" and set(head[1:8]) & {"DATABASE", "SYSTEM"}:
+        return "REINDEX DATABASE"
     if first == "ALTER" and "DETACH" in head and re.search(r"\bCONCURRENTLY\s*$", statement.text, re.IGNORECASE):
         return "DETACH PARTITION CONCURRENTLY"
     return None
@@ -286,27 +339,29 @@ def waits_politely(statement: Statement) -> bool:
 
 @dataclass(frozen=True)
 class ConcurrentIndex:
-    """The index that a CREATE or DROP INDEX CONCURRENTLY is about.
+    """The index that a CREATE, DROP or REINDEX ... CONCURRENTLY is about.
 
     Attributes:
-        action: CREATE or DROP.
-        name: its name as written, or None where the server chooses one.
-        table: the table as written, schema included; None for DROP.
+        action: CREATE, DROP or REINDEX.
+        name: of the index as written, or None where the server chooses one or there are several.
+        relation: the table, or for REINDEX INDEX the index, schema included; None where it is not one relation.
     """
 
     action: str
-    name: str | None
-    table: str | None
+    name: str | None = None
+    relation: str | None = None
 
 
 def concurrent_index(statement: Statement) -> ConcurrentIndex | None:
-    """What a CREATE INDEX CONCURRENTLY or DROP INDEX CONCURRENTLY is about; None for other statements."""
+    """What a CREATE, DROP or REINDEX ... CONCURRENTLY is about; None for other statements."""
     head = [word for word in statement.head if word != "UNIQUE"]
+    if head[:1] == ["REINDEX"]:
+        return _concurrent_reindex(head[1:])
     if head[:1] not in (["CREATE"], ["DROP"]) or head[1:3] != ["INDEX", "CONCURRENTLY"]:
         return None
     rest = head[3:]
     if head[0] == "DROP":
-        return ConcurrentIndex("DROP", None, None)
+        return ConcurrentIndex("DROP")
     if rest[:3] == ["IF", "NOT", "EXISTS"]:
         rest = rest[3:]
     name = None
@@ -315,10 +370,26 @@ def concurrent_index(statement: Statement) -> ConcurrentIndex | None:
     rest = rest[1:]  # ON
     if rest[:1] == ["ONLY"]:
         rest = rest[1:]
-    table = rest[:1]
-    if rest[1:2] == ["."]:
-        table = rest[:3]
-    return ConcurrentIndex("CREATE", _folded(name) if name else None, "".join(map(_folded, table)) or None)
+    return ConcurrentIndex("CREATE", _folded(name) if name else None, _relation(rest))
+
+
+def _concurrent_reindex(rest: list[str]) -> ConcurrentIndex | None:
+    concurrently = False
+    if rest[:1] == ["("] and ")" in rest:
+        end = rest.index(")")
+        concurrently, rest = "CONCURRENTLY" in rest[:end], rest[end + 1 :]
+    kind, rest = rest[:1], rest[1:]
+    if rest[:1] == ["CONCURRENTLY"]:
+        concurrently, rest = True, rest[1:]
+    if not concurrently:
+        return None
+    return ConcurrentIndex("REINDEX", None, _relation(rest) if kind in (["INDEX"], ["TABLE"]) else None)
+
+
+def _relation(words: list[str]) -> str | None:
+    """The name that these words begin with."""
+    length = 3 if words[1:2] == ["."] else 1
+    return "".join(map(_folded, words[:length])) or None
 
 
 def _folded(token: str) -> str:
@@ -328,10 +399,12 @@ def _folded(token: str) -> str:
 def loses_data(statement: Statement) -> bool:
     """Whether the statement may destroy what users stored.
 
-    Drops of tables, columns and schemas, anything dropped with CASCADE, TRUNCATE and DELETE. What a
-    DO block or a function does is not seen.
+    Drops of tables, columns and schemas, anything dropped with CASCADE, TRUNCATE and DELETE, also where a
+    DO block writes them. What a function does that was made elsewhere is not seen.
     """
     first, second = (*statement.head, "", "")[:2]
+    if first == "DO":
+        return _LOSS_IN_A_BLOCK.search(statement.text) is not None
     if first in ("TRUNCATE", "DELETE") or (first == "DROP" and second in ("TABLE", "SCHEMA", "DATABASE", "OWNED")):
         return True
     if first == "DROP" or (first, second) == ("ALTER", "TABLE"):
@@ -348,3 +421,14 @@ def loses_data(statement: Statement) -> bool:
 def without_secrets(text: str) -> str:
     """The text with the literals after PASSWORD (CREATE ROLE, ALTER USER MAPPING ...) hidden."""
     return _PASSWORD.sub(r"\1\2'********'", text)
+
+
+def summary(statement: Statement, length: int = 120) -> str:
+    """The beginning of a statement on one line, secrets hidden.
+
+    Args:
+        statement: the statement.
+        length: characters at most.
+    """
+    text = " ".join(without_secrets(statement.text).split())
+    return text if len(text) <= length else text[: length - 4] + " ..."

@@ -111,11 +111,16 @@ lines:
 
 from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.roastify.ops.plugins.module_utils import migration_plan, postgresql_arguments
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.roastify.ops.plugins.module_utils import (
+    migration_plan,
+    migration_report,
+    postgresql_arguments,
+)
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.migration_files import read_directory
-from ansible_collections.roastify.ops.plugins.module_utils.migration_runner import Runner, RunOptions, psycopg2
+from ansible_collections.roastify.ops.plugins.module_utils.migration_runner import Runner
+from ansible_collections.roastify.ops.plugins.module_utils.migration_session import RunOptions
 
 
 def main():
@@ -126,8 +131,6 @@ def main():
         ),
         supports_check_mode=True,
     )
-    if psycopg2 is None:
-        module.fail_json(msg=missing_required_lib("psycopg2"))
     try:
         files = read_directory(Path(module.params["directory"]))
         connection = postgresql_arguments.connection_options(module.params, "pg_migrate_info")
@@ -138,7 +141,7 @@ def main():
     except OperationError as error:
         module.fail_json(msg=str(error))
     problems, remarks = migration_plan.contradictions(files, state.applied)
-    status = migration_plan.status(files, state.applied, state.unfinished)
+    status = migration_report.status(files, state.applied, state.unfinished)
     module.exit_json(
         changed=False,
         migrations=status,
@@ -146,7 +149,7 @@ def main():
         schema_version=state.schema_version,
         problems=problems,
         remarks=[*files.warnings, *remarks],
-        lines=migration_plan.table(status),
+        lines=migration_report.table(status),
     )
 
 

@@ -8,24 +8,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import psycopg2
 import pytest
+from ansible_collections.roastify.ops.plugins.module_utils import postgresql_driver
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+from ansible_collections.roastify.ops.plugins.module_utils.migration_failures import MigrationError
 from ansible_collections.roastify.ops.plugins.module_utils.migration_files import MigrationFilesError, read_directory
-from ansible_collections.roastify.ops.plugins.module_utils.migration_plan import Plan, PlanError, plan_down, plan_up
-from ansible_collections.roastify.ops.plugins.module_utils.migration_runner import (
-    LockNotFree,
-    MigrationError,
-    Runner,
-    RunOptions,
-)
+from ansible_collections.roastify.ops.plugins.module_utils.migration_plan import PlanError, plan_up
+from ansible_collections.roastify.ops.plugins.module_utils.migration_runner import Runner
+from ansible_collections.roastify.ops.plugins.module_utils.migration_session import LockNotFree
 from ansible_collections.roastify.ops.plugins.module_utils.migration_table import TableError
 from ansible_collections.roastify.ops.plugins.module_utils.postgresql import ConnectionFailed, connect
-from postgresql_server import PASSWORD, TestDatabase
+from migration_project import Project, pair
+from postgresql_server import EVERY_VERSION, PASSWORD
+
+pytestmark = EVERY_VERSION
 
 SEED_TABLE = """
 CREATE TABLE migrations (
@@ -37,61 +36,7 @@ CREATE TABLE migrations (
 """
 
 
-class Project:
-    """A directory of migrations and the database they are for."""
-
-    def __init__(self, directory: Path, database: TestDatabase) -> None:
-        self.directory = directory
-        self.database = database
-        self.options = RunOptions(applied_by="ops", deployment_id="d1", lock_timeout=0.2, lock_retries=1)
-        self.runner: Runner | None = None
-
-    def write(self, name: str, sql: str | bytes = "") -> Path:
-        path = self.directory / name
-        path.write_bytes(sql if isinstance(sql, bytes) else sql.encode())
-        return path
-
-    def up(self, target: str = "latest", **changes: object) -> list[str]:
-        """Apply; the versions that were applied."""
-        return self._run(
-            lambda state: plan_up(
-                read_directory(self.directory), state.applied, target=target, unfinished=state.unfinished
-            ),
-            **changes,
-        )
-
-    def down(self, steps: int | None = None, target: str | None = None, confirm: bool = True) -> list[str]:
-        """Roll back; the versions that were rolled back."""
-        return self._run(
-            lambda state: plan_down(
-                read_directory(self.directory), state.applied, steps, target, confirm, state.unfinished
-            )
-        )
-
-    def _run(self, make_plan: Callable[..., Plan], **changes: object) -> list[str]:
-        self.runner = Runner(self.database.options, replace(self.options, **changes), sleep=lambda _s: time.sleep(0.01))
-        with self.runner as runner:
-            runner.run(make_plan)
-        return [done.step.migration.version for done in self.runner.done]
-
-    def recorded(self) -> list[str]:
-        if "migrations" not in self.database.tables():
-            return []
-        return [version for (version,) in self.database.query("SELECT version FROM migrations ORDER BY id")]
-
-
-@pytest.fixture
-def project(tmp_path: Path, database: TestDatabase) -> Iterator[Project]:
-    directory = tmp_path / "migrations"
-    directory.mkdir()
-    yield Project(directory, database)
-
-
-def pair(project: Project, version: str, table: str) -> None:
-    project.write(f"{version}_{table}.up.sql", f"CREATE TABLE {table} (id int);\n")
-    project.write(f"{version}_{table}.down.sql", f"DROP TABLE {table};\n")
-
-
+@pytest.mark.usefixtures("each_driver")
 class TestUp:
     def test_applies_in_the_order_of_numbers_and_only_once(self, project: Project) -> None:
         for version, table in (("9", "a"), ("10", "b"), ("0011", "c"), ("20260131120000", "d")):
@@ -127,6 +72,8 @@ class TestUp:
             "duration_ms",
             "applied_by",
             "deployment_id",
+            "down_checksum",
+            "statement_checksums",
             "tool_version",
         ]
 
@@ -176,7 +123,8 @@ class TestUp:
         project.write("002_more.up.sql", rows + "INSERT INTO t VALUES (1/0);\n" + rows)
         with pytest.raises(MigrationError) as error:
             project.up()
-        assert "STATEMENT: one of those on lines 2001 to 2200" in error.value.evidence
+        assert error.value.details["line"] == 2001
+        assert error.value.evidence == ["STATEMENT 2001 of 4001 (line 2001): INSERT INTO t VALUES (1/0)"]
         project.write("002_more.up.sql", rows + "INSERT INTO nowhere VALUES (1);\n" + rows)
         with pytest.raises(MigrationError) as error:
             project.up()
@@ -194,6 +142,7 @@ def plan_warnings(project: Project, target: str = "latest") -> tuple[str, ...]:
         return plan_up(read_directory(project.directory), runner.state().applied, target).warnings
 
 
+@pytest.mark.usefixtures("each_driver")
 class TestFailure:
     def test_rolls_back_the_file_keeps_the_earlier_ones_and_names_everything(self, project: Project) -> None:
         pair(project, "001", "a")
@@ -457,6 +406,7 @@ class TestDown:
         assert "a" in project.database.tables()
 
 
+@pytest.mark.usefixtures("each_driver")
 class TestOutsideATransaction:
     def test_runs_each_statement_by_itself(self, project: Project) -> None:
         project.write("001_a.up.sql", "CREATE TABLE a (b int, c int);")
@@ -549,7 +499,8 @@ import sys, time
 from pathlib import Path
 from ansible_collections.roastify.ops.plugins.module_utils.migration_files import read_directory
 from ansible_collections.roastify.ops.plugins.module_utils.migration_plan import plan_up
-from ansible_collections.roastify.ops.plugins.module_utils.migration_runner import Runner, RunOptions
+from ansible_collections.roastify.ops.plugins.module_utils.migration_runner import Runner
+from ansible_collections.roastify.ops.plugins.module_utils.migration_session import RunOptions
 from ansible_collections.roastify.ops.plugins.module_utils.postgresql import ConnectionOptions
 host, port, database, authority, directory = sys.argv[1:]
 options = ConnectionOptions(host, int(port), database, "admin", sys.stdin.readline().rstrip("\\n"),
@@ -716,13 +667,14 @@ class TestConcurrency:
         assert project.recorded() == ["001"]
 
 
+@pytest.mark.usefixtures("each_driver")
 class TestConnection:
     def test_one_connection_for_a_run_without_work(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
         pair(project, "001", "a")
         project.up()
         opened = []
-        real = psycopg2.connect
-        monkeypatch.setattr(psycopg2, "connect", lambda **options: opened.append(1) or real(**options))
+        real = postgresql_driver.connect
+        monkeypatch.setattr(postgresql_driver, "connect", lambda options: opened.append(1) or real(options))
         assert project.up() == []
         assert opened == [1]
 

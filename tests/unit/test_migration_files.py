@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.roastify.ops.plugins.module_utils.migration_files import (
+    Migration,
     MigrationFilesError,
     MigrationSet,
+    Script,
     check_scripts,
-    checksum,
-    normalised,
     read_directory,
 )
+from ansible_collections.roastify.ops.plugins.module_utils.migration_text import checksum, normalised
 
 
 def versions(files: MigrationSet) -> list[str]:
@@ -57,6 +58,8 @@ class TestRead:
             "1_b.up.sql": b"",
             "002_c.down.sql": b"",
             "3.sql": b"",
+            "010_both.sql": b"SELECT 1;",
+            "011_marked.up.sql": b"SELECT 1;\n-- migrate:down\nDROP TABLE t;",
             "004_D.UP.SQL": b"",
             "005_latin.up.sql": b"SELECT 1;\nSELECT '\xe9';\n",
             "006_nul.up.sql": b"\nSELECT '\0';",
@@ -75,7 +78,9 @@ class TestRead:
         assert "006_nul.up.sql: line 2 holds a NUL character" in found
         assert "007_typo.up.sql: line 2: unknown directive migrate:no-transactions" in found
         assert "009_gone.up.sql: cannot be read: No such file" in found
-        assert len(found.splitlines()) == 8
+        assert "010_both.sql: holds no line `-- migrate:up`" in found
+        assert "011_marked.up.sql: line 2: migrate:down divides a file of both directions" in found
+        assert len(found.splitlines()) == 10
 
     def test_one_version_spelled_twice_under_one_name(self, tmp_path: Path) -> None:
         for name in ("1_a.up.sql", "001_a.up.sql"):
@@ -134,6 +139,103 @@ class TestText:
     ) -> None:
         (tmp_path / "001_a.up.sql").write_text(text)
         assert read_directory(tmp_path).migrations[0].up.transactional is transactional
+
+
+class TestSections:
+    def read(self, directory: Path, text: str) -> Migration:
+        (directory / "001_a.sql").write_text(text)
+        (migration,) = read_directory(directory).migrations
+        return migration
+
+    def test_lines_stay_those_of_the_file(self, tmp_path: Path) -> None:
+        found = self.read(tmp_path, "-- why\n-- migrate:up\nSELECT 1;\n\n-- migrate:down\nSELECT 2;\nSELECT 3;\n")
+        assert found.down is not None
+        up, down = check_scripts([found.up, found.down])
+        assert [(it.text, it.line) for it in up.statements] == [("SELECT 1", 3)]
+        assert [(it.text, it.line) for it in down.statements] == [("SELECT 2", 6), ("SELECT 3", 7)]
+        assert found.up.file == found.down.file == "001_a.sql"
+
+    def test_sections_in_any_order_with_options_of_their_own(self, tmp_path: Path) -> None:
+        found = self.read(
+            tmp_path, "-- migrate:down  transaction:false\nVACUUM;\n-- migrate:up no-transaction\nVACUUM;\n"
+        )
+        assert found.down is not None
+        assert (found.up.transactional, found.down.transactional) == (False, False)
+        found = self.read(tmp_path, "-- migrate:up\n--migrate:no-transaction\nVACUUM;\n-- migrate:down\nSELECT 1;\n")
+        assert found.down is not None
+        assert (found.up.transactional, found.down.transactional) == (False, True)
+
+    def test_the_other_section_does_not_count_for_the_checksum(self, tmp_path: Path) -> None:
+        one = self.read(tmp_path, "-- migrate:up\nSELECT 1;\n-- migrate:down\nSELECT 2;\n")
+        other = self.read(tmp_path, "-- a comment\n\n-- migrate:up\nSELECT 1;\n\n-- migrate:down\nSELECT 3;\n")
+        assert one.down and other.down
+        assert one.up.checksum == other.up.checksum == checksum("SELECT 1;\n")
+        assert one.down.checksum != other.down.checksum
+
+    @pytest.mark.parametrize("down", ["", "-- migrate:down\n", "-- migrate:down\n-- nothing to do\n\n"])
+    def test_an_empty_section_takes_nothing_back(self, tmp_path: Path, down: str) -> None:
+        assert self.read(tmp_path, f"-- migrate:up\nSELECT 1;\n{down}").down is None
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "-- migrate:up\nSELECT '\n-- migrate:down\n';\n",
+            "-- migrate:up\nDO $$ BEGIN\n-- migrate:down\nEND $$;\n",
+            "-- migrate:up\nSELECT 1; /*\n-- migrate:down\n*/\n",
+        ],
+    )
+    def test_what_only_looks_like_a_marker_divides_nothing(self, tmp_path: Path, text: str) -> None:
+        found = self.read(tmp_path, text)
+        assert found.down is None
+        assert len(check_scripts([found.up])[0].statements) == 1
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            ("SELECT 1;\n-- migrate:up\n", "line 1: stands above the first section"),
+            ("-- migrate:up\n-- migrate:up\n", "line 2: a second section migrate:up"),
+            ("-- migrate:down\nSELECT 1;\n", "has a section migrate:down, and none migrate:up"),
+            ("-- migrate:up transaction:maybe\n", "line 1: unknown option 'transaction:maybe'"),
+            ("-- migrate:up\n-- migrate:fast\nSELECT 1;\n", "line 2: unknown directive migrate:fast"),
+        ],
+    )
+    def test_what_cannot_be_divided(self, tmp_path: Path, text: str, problem: str) -> None:
+        (tmp_path / "001_a.sql").write_text(text)
+        assert problem in problems(tmp_path)[0]
+
+    def test_both_formats_of_one_version_are_a_duplicate(self, tmp_path: Path) -> None:
+        (tmp_path / "001_a.sql").write_text("-- migrate:up\n")
+        (tmp_path / "001_a.up.sql").touch()
+        assert "version 1 exists twice: 001_a.sql and 001_a.up.sql" in problems(tmp_path)[0]
+
+
+class TestUnwrap:
+    def scripts(self, directory: Path, text: str) -> list[Script]:
+        (directory / "001_a.up.sql").write_text(text)
+        return [migration.up for migration in read_directory(directory).migrations]
+
+    @pytest.mark.parametrize(("begin", "commit"), [("BEGIN", "COMMIT"), ("start transaction", "END WORK")])
+    def test_takes_off_what_is_around_the_whole_file(self, tmp_path: Path, begin: str, commit: str) -> None:
+        scripts = self.scripts(tmp_path, f"-- why\n{begin};\nSELECT 1;\nSELECT 2;\n{commit};\n")
+        (checked,) = check_scripts(scripts, unwrap=True)
+        assert [it.text for it in checked.statements] == ["SELECT 1", "SELECT 2"]
+        with pytest.raises(MigrationFilesError) as error:
+            check_scripts(scripts)
+        assert len(error.value.evidence) == 2 and "unwrap takes off" in error.value.evidence[0]
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "BEGIN;\nSELECT 1;\n",
+            "SELECT 1;\nCOMMIT;\n",
+            "BEGIN ISOLATION LEVEL SERIALIZABLE;\nSELECT 1;\nCOMMIT;\n",
+            "BEGIN;\nSELECT 1;\nCOMMIT AND CHAIN;\n",
+            "BEGIN;\nSELECT 1;\nCOMMIT;\nBEGIN;\nSELECT 1;\nCOMMIT;\n",
+        ],
+    )
+    def test_anything_else_is_still_refused(self, tmp_path: Path, text: str) -> None:
+        with pytest.raises(MigrationFilesError):
+            check_scripts(self.scripts(tmp_path, text), unwrap=True)
 
 
 def test_check_names_every_place(tmp_path: Path) -> None:

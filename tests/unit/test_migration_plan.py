@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ansible_collections.roastify.ops.plugins.module_utils.migration_changes import statement_checksums_of
 from ansible_collections.roastify.ops.plugins.module_utils.migration_files import MigrationSet, read_directory
 from ansible_collections.roastify.ops.plugins.module_utils.migration_plan import (
-    AppliedMigration,
     Plan,
     PlanError,
-    Unfinished,
     after,
     contradictions,
-    diff_text,
     pending,
+    plan_baseline,
     plan_down,
+    plan_redo,
+    plan_repair,
     plan_up,
-    schema_version,
-    status,
-    table,
 )
+from ansible_collections.roastify.ops.plugins.module_utils.migration_records import (
+    AppliedMigration,
+    Unfinished,
+    schema_version,
+)
+from ansible_collections.roastify.ops.plugins.module_utils.migration_report import diff_text, status, table
 from ansible_collections.roastify.ops.plugins.module_utils.migration_runner import TOOL_VERSION
 from hypothesis import given
 from hypothesis import strategies as st
@@ -140,6 +145,148 @@ class TestDown:
             plan_down(migrations, rows, steps=2)
         assert error.value.evidence == ["2_m2.down.sql:2: DROP TABLE t", "1_m1.down.sql:2: DROP TABLE t"]
         assert len(plan_down(migrations, rows, steps=2, confirm_data_loss=True).steps) == 2
+
+
+class TestRedo:
+    def test_takes_back_and_applies_the_same_ones_in_their_order(self, tmp_path: Path) -> None:
+        migrations = files(tmp_path, 1, 2, 3)
+        plan = plan_redo(migrations, applied(migrations, 1, 3, 2), steps=2)
+        assert [(step.migration.number, step.direction) for step in plan.steps] == [
+            (2, "down"),
+            (3, "down"),
+            (2, "up"),
+            (3, "up"),
+        ]
+
+    def test_a_changed_file_is_what_it_is_for(self, tmp_path: Path) -> None:
+        migrations = files(tmp_path, 1, 2)
+        rows = applied(migrations, 1, 2)
+        (tmp_path / "2_m2.up.sql").write_text("SELECT 'better';\n")
+        assert len(plan_redo(read_directory(tmp_path), rows, steps=1).steps) == 2
+        (tmp_path / "1_m1.up.sql").write_text("SELECT 'worse';\n")
+        with pytest.raises(PlanError, match="contradict"):
+            plan_redo(read_directory(tmp_path), rows, steps=1)
+
+    def test_zero_steps_are_nothing(self, tmp_path: Path) -> None:
+        migrations = files(tmp_path, 1)
+        assert plan_redo(migrations, applied(migrations, 1), steps=0).is_empty
+
+
+class TestBaseline:
+    def test_records_up_to_a_version_and_then_nothing(self, tmp_path: Path) -> None:
+        migrations = files(tmp_path, 1, 2, 3)
+        plan = plan_baseline(migrations, [], "2")
+        assert [(it.action, it.number) for it in plan.corrections] == [("baseline", 1), ("baseline", 2)]
+        assert plan.steps == ()
+        then = after(plan, [])
+        assert plan_baseline(migrations, then, "2").is_empty
+        assert numbers(plan_up(migrations, then)) == [3]
+
+    def test_an_interrupted_migration_is_not_taken_for_done(self, tmp_path: Path) -> None:
+        migrations = files(tmp_path, 1)
+        with pytest.raises(PlanError) as error:
+            plan_baseline(migrations, [], unfinished=[Unfinished("1", "up", 1, "", "then")])
+        assert "1 was interrupted after statement 1" in str(error.value)
+
+    def test_an_unknown_version(self, tmp_path: Path) -> None:
+        with pytest.raises(PlanError, match="no version '9'"):
+            plan_baseline(files(tmp_path, 1), [], "9")
+
+
+class TestRepair:
+    def actions(self, plan: Plan) -> list[tuple[str, str]]:
+        return [(it.action, it.version) for it in plan.corrections]
+
+    def test_every_kind_at_once(self, tmp_path: Path) -> None:
+        migrations = files(tmp_path, 1, 2, 3, 5)
+        rows = [
+            *applied(migrations, 1),
+            AppliedMigration(2, "002", "m2", None, "sha256:other"),
+            AppliedMigration(4, "4", "gone"),
+        ]
+        unfinished = [Unfinished("3", "up", 1, "", "then")]
+        plan = plan_repair(migrations, rows, ["2", "3", "04"], unfinished)
+        assert self.actions(plan) == [("accept", "002"), ("restart", "3"), ("forget", "4")]
+        assert [row.number for row in after(plan, rows)] == [1, 2]
+
+    def test_what_agrees_is_left_alone(self, tmp_path: Path) -> None:
+        migrations = files(tmp_path, 1)
+        (migration,) = migrations.migrations
+        assert migration.down
+        row = AppliedMigration(1, "1", "m1", checksum=migration.up.checksum, down_checksum=migration.down.checksum)
+        assert plan_repair(migrations, [row], ["1"]).is_empty
+
+    def test_what_cannot_be_repaired_is_told_at_once(self, tmp_path: Path) -> None:
+        migrations = files(tmp_path, 1)
+        with pytest.raises(PlanError) as error:
+            plan_repair(migrations, [AppliedMigration(9, "9", "newer")], ["1", "7", "9", "x"])
+        told = error.value.evidence
+        assert [line.split(":")[0].split(" among")[0] for line in told] == [
+            "1 is not applied",
+            "There is no version '7'",
+            "9 is newer than all files",
+            "There is no version 'x'",
+        ]
+
+
+class TestAccount:
+    def changed(self, directory: Path, before: str, now: str) -> str:
+        path = directory / "1_a.up.sql"
+        path.write_text(before)
+        (migration,) = read_directory(directory).migrations
+        row = AppliedMigration(
+            1,
+            "1",
+            "a",
+            "2026-01-02T03:04:05Z",
+            migration.up.checksum,
+            applied_by="ann",
+            deployment_id="d7",
+            statement_checksums=statement_checksums_of(migration.up),
+        )
+        path.write_text(now)
+        problems, _warnings = contradictions(read_directory(directory), [row])
+        return "\n".join(problems)
+
+    def test_names_the_statements_that_differ(self, tmp_path: Path) -> None:
+        told = self.changed(
+            tmp_path, "SELECT 1;\nSELECT 2;\nSELECT 3;\n", "SELECT 1;\n-- new\nSELECT 22;\nSELECT 3;\nSELECT 4;\n"
+        )
+        lines = [line.strip() for line in told.splitlines()]
+        assert lines[0].startswith(
+            "1_a.up.sql was changed after it was applied at 2026-01-02T03:04:05Z by ann (deployment d7)"
+        )
+        assert [line[:9] for line in lines[1:3]] == ["- sha256:", "+ sha256:"]
+        assert lines[3:] == [
+            "- statement 2 of 3 as it was applied (its text is not kept)",
+            "+ 1_a.up.sql:3: SELECT 22",
+            "+ 1_a.up.sql:5: SELECT 4",
+        ]
+
+    def test_a_comment_is_no_change_of_a_statement(self, tmp_path: Path) -> None:
+        told = self.changed(tmp_path, "SELECT 1;\n", "-- a linter's line\nSELECT 1;\n")
+        assert told.endswith("only comments or white space around them differ")
+
+    def test_hides_passwords(self, tmp_path: Path) -> None:
+        told = self.changed(tmp_path, "SELECT 1;\n", "ALTER ROLE r PASSWORD 'hunter2';\n")
+        assert "ALTER ROLE r PASSWORD" in told and "hunter2" not in told
+
+    def test_a_file_that_cannot_be_split_any_more(self, tmp_path: Path) -> None:
+        assert "1_a.up.sql:1: the string that begins here" in self.changed(tmp_path, "SELECT 1;\n", "SELECT 'open\n")
+
+
+def test_what_a_script_sets_for_the_session_is_told(tmp_path: Path) -> None:
+    text = "SET LOCAL work_mem = '1MB';\nSET search_path = x;\nset session TimeZone TO 'UTC';\nSELECT 1;\n"
+    (tmp_path / "1_a.up.sql").write_text(text)
+    (warning,) = plan_up(read_directory(tmp_path), []).warnings
+    assert warning == "1_a.up.sql:2: SET search_path, TimeZone ends with this migration"
+
+
+def test_a_changed_way_back_is_told(tmp_path: Path) -> None:
+    migrations = files(tmp_path, 1)
+    (row,) = applied(migrations, 1)
+    plan = plan_down(migrations, [replace(row, down_checksum="sha256:other")], steps=1)
+    assert plan.warnings == ("the way back of 1_m1.down.sql was changed after it was applied; it runs as it is",)
 
 
 @given(available=NUMBERS, done=NUMBERS)

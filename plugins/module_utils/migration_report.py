@@ -1,0 +1,118 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Shows plans and states of migrations to people and to machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible_collections.roastify.ops.plugins.module_utils import sql_statements
+from ansible_collections.roastify.ops.plugins.module_utils.migration_files import MigrationSet
+from ansible_collections.roastify.ops.plugins.module_utils.migration_plan import Correction, Plan
+from ansible_collections.roastify.ops.plugins.module_utils.migration_records import AppliedMigration, Unfinished
+from ansible_collections.roastify.ops.plugins.module_utils.tables import align
+
+_CORRECTIONS = {
+    "baseline": "is recorded as applied, without being run",
+    "accept": "is recorded as its files are now",
+    "forget": "is no longer recorded as applied",
+    "restart": "is started from its first statement the next time",
+}
+
+
+def correction_text(correction: Correction) -> str:
+    """What a correction does, for people."""
+    return f"{correction.version}_{correction.name} {_CORRECTIONS[correction.action]}"
+
+
+def correction_result(correction: Correction) -> dict[str, str]:
+    """A correction for a module's result."""
+    return {"action": correction.action, "version": correction.version, "name": correction.name}
+
+
+def plan_result(plan: Plan) -> list[dict[str, Any]]:
+    """The steps of a plan for a module's result."""
+    return [
+        {
+            "version": step.migration.version,
+            "name": step.migration.name,
+            "file": step.script.file,
+            "direction": step.direction,
+            "transaction": step.script.transactional,
+        }
+        for step in plan.steps
+    ]
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """The plan as a list for people."""
+    return [
+        *(correction_text(correction) for correction in plan.corrections),
+        *(f"{step.direction} {step.script.file}" for step in plan.steps),
+    ]
+
+
+def diff_text(plan: Plan) -> str:
+    """The plan as the text of a diff: corrections, then each file with its SQL, secrets hidden."""
+    parts = [f"+ {correction_text(correction)}\n" for correction in plan.corrections]
+    for step in plan.steps:
+        sql = sql_statements.without_secrets(step.script.text).strip("\n")
+        how = "" if step.script.transactional else " (outside a transaction)"
+        back = " (back)" if step.direction == "down" and not step.script.file.endswith(".down.sql") else ""
+        lines = "".join(f"+{line}\n" for line in sql.splitlines())
+        parts.append(f"+++ {step.script.file}{back}{how}\n{lines}")
+    return "".join(parts)
+
+
+def status(
+    files: MigrationSet, applied: Iterable[AppliedMigration], unfinished: Iterable[Unfinished] = ()
+) -> list[dict[str, Any]]:
+    """Every migration that the files or the table know, in version order."""
+    rows = {row.number: row for row in applied}
+    interrupted = {row.number for row in unfinished}
+    by_number = files.by_number()
+    result = []
+    for number in sorted({*rows, *by_number}):
+        row, migration = rows.get(number), by_number.get(number)
+        if number in interrupted:
+            state = "interrupted"
+        elif migration is None:
+            state = "missing"
+        elif row is None:
+            state = "pending"
+        else:
+            state = "applied" if row.checksum in (None, migration.up.checksum) else "changed"
+        known = migration or row
+        result.append(
+            {
+                "version": known.version if known else str(number),
+                "name": known.name if known else "",
+                "state": state,
+                "file": migration.up.file if migration else None,
+                "has_down": migration is not None and migration.down is not None,
+                "applied_at": row.applied_at if row else None,
+                "duration_ms": row.duration_ms if row else None,
+                "applied_by": row.applied_by if row else None,
+                "deployment_id": row.deployment_id if row else None,
+            }
+        )
+    return result
+
+
+def table(status_list: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A status for people: one line per migration under a line of headings."""
+    lines = [("version", "name", "state", "applied at (UTC)", "ms", "by")]
+    for item in status_list:
+        duration = "" if item["duration_ms"] is None else str(item["duration_ms"])
+        lines.append(
+            (
+                item["version"],
+                item["name"],
+                item["state"],
+                item["applied_at"] or "",
+                duration,
+                item["applied_by"] or "",
+            )
+        )
+    return align(lines)
