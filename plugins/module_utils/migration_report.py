@@ -4,13 +4,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.roastify.ops.plugins.module_utils import sql_statements
 from ansible_collections.roastify.ops.plugins.module_utils.migration_files import MigrationSet
-from ansible_collections.roastify.ops.plugins.module_utils.migration_plan import Correction, Plan
-from ansible_collections.roastify.ops.plugins.module_utils.migration_records import AppliedMigration, Unfinished
+from ansible_collections.roastify.ops.plugins.module_utils.migration_plan import (
+    Correction,
+    Plan,
+    contradictions,
+    pending,
+)
+from ansible_collections.roastify.ops.plugins.module_utils.migration_records import AppliedMigration, State, Unfinished
 from ansible_collections.roastify.ops.plugins.module_utils.tables import align
 
 _CORRECTIONS = {
@@ -116,3 +123,25 @@ def table(status_list: Iterable[Mapping[str, Any]]) -> list[str]:
             )
         )
     return align(lines)
+
+
+def info(files: MigrationSet | None, state: State) -> dict[str, Any]:
+    """What there is to know about the migrations of a database, for a module's result.
+
+    Args:
+        files: the migrations, or None to tell of the tracking table alone.
+        state: of the database.
+    """
+    files_or_none = files or MigrationSet(Path(), ())
+    problems, remarks = contradictions(files_or_none, state.applied) if files else ([], [])
+    found = status(files_or_none, state.applied, state.unfinished)
+    rows = [dataclasses.asdict(row) for row in state.applied]
+    return {
+        "migrations": found,
+        "applied": [{name: value for name, value in row.items() if name != "row_id"} for row in rows],
+        "pending": [migration.up.file for migration in pending(files_or_none, state.applied)],
+        "schema_version": state.schema_version,
+        "problems": problems,
+        "remarks": [*files_or_none.warnings, *remarks],
+        "lines": table(found),
+    }

@@ -3,7 +3,8 @@
 """Runs migrations over one session: each in a transaction of its own, its record in the same one.
 
 A migration that could not get its locks is rolled back and tried again after a pause. One outside a
-transaction runs statement by statement, and notes how far it has come.
+transaction runs statement by statement, and notes how far it has come; statements that the server can run
+in a transaction are noted in the same one, so that none of them runs twice.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from ansible_collections.roastify.ops.plugins.module_utils.migration_session imp
     RunOptions,
     Session,
 )
-from ansible_collections.roastify.ops.plugins.module_utils.migration_text import checksum
+from ansible_collections.roastify.ops.plugins.module_utils.migration_table import done_checksum
 from ansible_collections.roastify.ops.plugins.module_utils.postgresql import ConnectionOptions
 from ansible_collections.roastify.ops.plugins.module_utils.postgresql_driver import Cursor, DatabaseError
 from ansible_collections.roastify.ops.plugins.module_utils.sql_statements import Statement
@@ -39,7 +40,12 @@ TOOL_VERSION = "0.1.0"
 """Of the collection; recorded with every migration."""
 
 _WAITS = (LOCK_NOT_AVAILABLE, DEADLOCK)
-_ALREADY_THERE = ("42P07", "42710", "42701", "42P06")
+# Codes of the server, https://www.postgresql.org/docs/current/errcodes-appendix.html
+_NOT_IN_A_TRANSACTION = ("25001", "2D000")  # active_sql_transaction; a procedure that commits
+_ALREADY_THERE = ("42P07", "42710", "42P04")  # duplicate table, object, database
+_GONE = ("42704", "42P01", "3D000")  # undefined object, table, database
+_UNDEFINED_TABLE = "42P01"
+_WRONG_STATE = "55000"
 
 # One statement per message names the failing one exactly. Scripts of many statements (data) are sent in
 # batches: fewer round trips, and far less memory in the server than one message of megabytes.
@@ -113,6 +119,12 @@ class Runner:
     def state(self) -> State:
         """Read the tracking table."""
         return self._session.state()
+
+    @property
+    def server_version(self) -> str:
+        """The server's version: 15.18."""
+        major, minor = divmod(self._session.connection.server_version, 10000)
+        return f"{major}.{minor}"
 
     def check(self, plan: Plan) -> None:
         """Refuse a plan that could not be carried out; writes nothing."""
@@ -353,14 +365,11 @@ class Runner:
                 self._table.prepare_unfinished(cursor)
                 self._table.look(cursor, "")
                 row = next((it for it in state.unfinished if it.number == step.migration.number), None)
-                reached = self._resume_at(cursor, step, row)
-                for index in range(reached, len(statements)):
+                reached = first = self._resume_at(cursor, step, row)
+                self._set_again(cursor, statements[:first])
+                for index in range(first, len(statements)):
                     sent = (statements[index],)
-                    self._execute_alone(cursor, statements[index], resumed=row is not None and index == reached)
-                    if not self._session.connection.idle:
-                        raise migration_failures.broke_out(step)
-                    if index + 1 < len(statements):
-                        self._table.progress(cursor, step, index + 1, _checksum_of(statements[: index + 1]), None)
+                    self._run_and_note(cursor, step, index, resumed=row is not None and index == first)
                     reached = index + 1
                 sent = ()
                 duration = round((time.monotonic() - started) * 1000)
@@ -385,9 +394,9 @@ class Runner:
         if row is None or row.direction != step.direction:
             if row is not None:
                 self._table.finish(cursor, step)
-            self._table.start(cursor, step, _checksum_of(()), self.options.applied_by)
+            self._table.start(cursor, step, self.options.applied_by)
             return 0
-        if row.done_checksum != _checksum_of(statements[: row.statements_done]):
+        if row.done_checksum != done_checksum(statements[: row.statements_done]):
             raise PlanError(
                 f"{step.script.file} was interrupted after statement {row.statements_done}, and one of its statements "
                 "up to there was changed since: what is done cannot be told from what is not.",
@@ -396,39 +405,82 @@ class Runner:
             )
         return row.statements_done
 
-    def _execute_alone(self, cursor: Cursor, statement: Statement, resumed: bool) -> None:
-        """Run a statement outside a transaction, again where it could not get its locks."""
-        scrub = self.connection_options.scrub
-        build = ConcurrentBuild(cursor, statement, lambda text: self.warnings.append(scrub(text)))
+    def _set_again(self, cursor: Cursor, done: Sequence[Statement]) -> None:
+        """Repeat the settings of the session that statements made which are not run again."""
+        for statement in done:
+            if _is_of_session(statement):
+                cursor.execute(statement.text)
+
+    def _run_and_note(self, cursor: Cursor, step: Step, index: int, resumed: bool) -> None:
+        """Run one statement and note it, again where it could not get its locks."""
         attempts = 0
         while True:
-            build.before()
             try:
-                cursor.execute(statement.text)
+                if not self._run_and_note_in_transaction(cursor, step, index):
+                    self._execute_alone(cursor, step.checked.statements[index], resumed)
+                    if not self._session.connection.idle:
+                        raise migration_failures.broke_out(step)
+                    self._table.progress(cursor, step, index + 1)
+                return
             except DatabaseError as error:
-                if self._session.connection.closed:
+                lost = self._session.connection.closed
+                if lost or error.sqlstate not in _WAITS or attempts >= self.options.lock_retries:
                     raise
-                if resumed and error.sqlstate in _ALREADY_THERE:
-                    # The interrupted run did this one, and was killed before it could note it.
-                    self.warnings.append(f"line {statement.line} was already done: {error.message}")
-                    return
-                build.failed()
-                if error.sqlstate not in _WAITS or attempts >= self.options.lock_retries:
-                    raise
+                self._session.roll_back()
                 attempts += 1
                 self._pause(attempts)
-                continue
-            build.done()
-            return
+
+    def _run_and_note_in_transaction(self, cursor: Cursor, step: Step, index: int) -> bool:
+        """Run one statement and note it, both or neither; False if the server cannot run it in a transaction."""
+        statement = step.checked.statements[index]
+        if _is_of_session(statement) or sql_statements.needs_no_transaction(statement):
+            return False
+        try:
+            cursor.execute("BEGIN")
+            cursor.execute(statement.text)
+            self._table.progress(cursor, step, index + 1)
+            cursor.execute("COMMIT")
+        except DatabaseError as error:
+            if self._session.connection.closed or error.sqlstate not in _NOT_IN_A_TRANSACTION:
+                raise
+            self._session.roll_back()
+            return False
+        return True
+
+    def _execute_alone(self, cursor: Cursor, statement: Statement, resumed: bool) -> None:
+        """Run a statement outside a transaction, and clean up behind it if it fails."""
+        scrub = self.connection_options.scrub
+        build = ConcurrentBuild(cursor, statement, lambda text: self.warnings.append(scrub(text)))
+        build.before()
+        try:
+            cursor.execute(statement.text)
+        except DatabaseError as error:
+            if self._session.connection.closed:
+                raise
+            if resumed and self._was_done_before(cursor, statement, error):
+                self.warnings.append(f"line {statement.line} was already done: {error.message}")
+                return
+            build.failed()
+            raise
+        build.done()
+
+    def _was_done_before(self, cursor: Cursor, statement: Statement, error: DatabaseError) -> bool:
+        """Whether the interrupted run did this one, and was killed before it could note it."""
+        command = sql_statements.needs_no_transaction(statement)
+        if command == "DETACH PARTITION CONCURRENTLY":
+            if error.sqlstate == _WRONG_STATE:  # begun, and broken off behind its first half
+                cursor.execute(f"{statement.text[: -len('CONCURRENTLY')]} FINALIZE")
+                return True
+            return error.sqlstate == _UNDEFINED_TABLE
+        return error.sqlstate in (_GONE if statement.head[:1] == ("DROP",) else _ALREADY_THERE)
 
     def _note_failure(self, step: Step, reached: int, failure: MigrationError) -> None:
         if self._session.connection.closed:
             return
-        done = step.checked.statements[:reached]
         try:
             with self._session.cursor() as cursor:
                 cursor.execute(RESET + self._session.settings())
-                self._table.progress(cursor, step, reached, _checksum_of(done), failure.details["message"])
+                self._table.progress(cursor, step, reached, failure.details["message"])
         except DatabaseError:
             pass  # the row is there since the start of the migration; it only lacks the reason
 
@@ -462,10 +514,11 @@ def _parts(statements: Sequence[Statement]) -> Iterator[Sequence[Statement]]:
     yield statements[first:]
 
 
+def _is_of_session(statement: Statement) -> bool:
+    """Whether a statement makes a setting of the session, which a transaction that is rolled back would take along."""
+    return statement.head[:1] in (("SET",), ("RESET",))
+
+
 def _has_savepoints(statements: Sequence[Statement]) -> bool:
     """Whether a script has savepoints of its own, which ours could get in the way of."""
     return any(it.head[:1] in (("SAVEPOINT",), ("RELEASE",), ("ROLLBACK",)) for it in statements)
-
-
-def _checksum_of(statements: Sequence[Statement]) -> str:
-    return checksum("".join(f"{statement.text};\n" for statement in statements))

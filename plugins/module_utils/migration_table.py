@@ -11,7 +11,7 @@ row of the tracking table never means "perhaps".
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
@@ -22,8 +22,10 @@ from ansible_collections.roastify.ops.plugins.module_utils.migration_changes imp
 from ansible_collections.roastify.ops.plugins.module_utils.migration_files import CheckedScript, Migration
 from ansible_collections.roastify.ops.plugins.module_utils.migration_plan import Correction, Step
 from ansible_collections.roastify.ops.plugins.module_utils.migration_records import AppliedMigration, Unfinished
+from ansible_collections.roastify.ops.plugins.module_utils.migration_text import checksum
 from ansible_collections.roastify.ops.plugins.module_utils.postgresql import identifier
 from ansible_collections.roastify.ops.plugins.module_utils.postgresql_driver import Cursor
+from ansible_collections.roastify.ops.plugins.module_utils.sql_statements import Statement
 
 REQUIRED_COLUMNS = ("id", "version", "name", "applied_at")
 EXTRA_COLUMNS = {
@@ -422,20 +424,25 @@ class TrackingTable:
         row = cursor.fetchone()
         return row is not None and bool(row[0])
 
-    def start(self, cursor: Cursor, step: Step, done_checksum: str, applied_by: str | None) -> None:
+    def start(self, cursor: Cursor, step: Step, applied_by: str | None) -> None:
         """Note that a migration outside a transaction begins."""
         cursor.execute(
             f"""INSERT INTO {self._unfinished_in_query} (version, direction, done_checksum, applied_by)
                 VALUES (%s, %s, %s, %s)""",
-            (step.migration.version, step.direction, done_checksum, applied_by),
+            (step.migration.version, step.direction, done_checksum(()), applied_by),
         )
 
-    def progress(self, cursor: Cursor, step: Step, statements_done: int, done_checksum: str, error: str | None) -> None:
-        """Note how far a migration outside a transaction has come."""
+    def progress(self, cursor: Cursor, step: Step, statements_done: int, error: str | None = None) -> None:
+        """Note how far a migration outside a transaction has come, and what stopped it."""
         cursor.execute(
             f"""UPDATE {self._unfinished_in_query}
                    SET statements_done = %s, done_checksum = %s, error = %s WHERE version = %s""",
-            (statements_done, done_checksum, error, step.migration.version),
+            (
+                statements_done,
+                done_checksum(step.checked.statements[:statements_done]),
+                error,
+                step.migration.version,
+            ),
         )
 
     def finish(self, cursor: Cursor, step: Step) -> None:
@@ -451,3 +458,8 @@ def _checksums(migration: Migration, checked: CheckedScript | None) -> dict[str,
             statement_checksums(checked.statements) if checked else statement_checksums_of(migration.up)
         ),
     }
+
+
+def done_checksum(statements: Sequence[Statement]) -> str:
+    """What tells whether the statements that are done are still those of the file."""
+    return checksum("".join(f"{statement.text};\n" for statement in statements))

@@ -12,6 +12,18 @@ author: The roastify.ops maintainers (!UNKNOWN)
 description:
   - Compares a directory of migrations with the tracking table of a database and changes neither.
   - Contradictions between the two are returned, not failed on.
+options:
+  directory:
+    description:
+      - Directory on the managed host that holds the migrations, as for M(roastify.ops.pg_migrate). Without
+        it the tracking table alone is read, and RV(applied) and RV(schema_version) are the answer.
+    type: path
+  optional:
+    description:
+      - A host that has no O(env_file) or no driver for PostgreSQL yet, because nothing was ever deployed to
+        it, is answered with RV(ready) V(false) instead of an error.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Reads only.
@@ -83,6 +95,30 @@ migrations:
       description: Deployment that applied it, null if that was not recorded.
       type: str
       returned: always
+ready:
+  description: V(false) if O(optional) kept this from being an error; the other values are empty then.
+  returned: success
+  type: bool
+applied:
+  description: The rows of the tracking table, in the order of application.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - version: "001"
+      name: orders
+      applied_at: "2026-01-02T03:04:05Z"
+      checksum: sha256:0f1e
+      down_checksum: sha256:1a2b
+      statement_checksums: 0a1b2c3d4e5f
+      duration_ms: 12
+      applied_by: ann
+      deployment_id: 20260102T030400Z-123456
+server_version:
+  description: Version of the server.
+  returned: success
+  type: str
+  sample: "15.18"
 pending:
   description: Files that are not applied.
   returned: success
@@ -112,45 +148,49 @@ lines:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.roastify.ops.plugins.module_utils import (
-    migration_plan,
-    migration_report,
-    postgresql_arguments,
-)
+from ansible_collections.roastify.ops.plugins.module_utils import migration_report, postgresql_arguments
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.migration_files import read_directory
+from ansible_collections.roastify.ops.plugins.module_utils.migration_records import State
 from ansible_collections.roastify.ops.plugins.module_utils.migration_runner import Runner
 from ansible_collections.roastify.ops.plugins.module_utils.migration_session import RunOptions
+from ansible_collections.roastify.ops.plugins.module_utils.postgresql_environment import EnvironmentFileError
+from ansible_collections.roastify.ops.plugins.module_utils.postgresql_driver import DriverMissing
+
+
+def read(module):
+    """The state of the database and the server's version."""
+    options = module.params
+    connection = postgresql_arguments.connection_options(options, "pg_migrate_info")
+    if connection.password:
+        module.no_log_values.add(connection.password)
+    with Runner(connection, RunOptions(table=options["table"])) as runner:
+        return runner.state(), runner.server_version
 
 
 def main():
     module = AnsibleModule(
         argument_spec=dict(
+            optional=dict(type="bool", default=False),
             **postgresql_arguments.postgresql_arguments(),
-            **postgresql_arguments.migration_arguments(),
+            **{**postgresql_arguments.migration_arguments(), "directory": dict(type="path")},
         ),
         supports_check_mode=True,
     )
+    options = module.params
+    directory = options["directory"]
+    state, server_version, ready = State((), ()), None, True
     try:
-        files = read_directory(Path(module.params["directory"]))
-        connection = postgresql_arguments.connection_options(module.params, "pg_migrate_info")
-        if connection.password:
-            module.no_log_values.add(connection.password)
-        with Runner(connection, RunOptions(table=module.params["table"])) as runner:
-            state = runner.state()
+        files = read_directory(Path(directory)) if directory else None
+        state, server_version = read(module)
+    except (DriverMissing, EnvironmentFileError) as error:
+        missing = isinstance(error, DriverMissing) or isinstance(error.__cause__, FileNotFoundError)
+        if not (options["optional"] and missing):
+            module.fail_json(msg=str(error))
+        ready = False
     except OperationError as error:
         module.fail_json(msg=str(error))
-    problems, remarks = migration_plan.contradictions(files, state.applied)
-    status = migration_report.status(files, state.applied, state.unfinished)
-    module.exit_json(
-        changed=False,
-        migrations=status,
-        pending=[migration.up.file for migration in migration_plan.pending(files, state.applied)],
-        schema_version=state.schema_version,
-        problems=problems,
-        remarks=[*files.warnings, *remarks],
-        lines=migration_report.table(status),
-    )
+    module.exit_json(changed=False, ready=ready, server_version=server_version, **migration_report.info(files, state))
 
 
 if __name__ == "__main__":
