@@ -13,22 +13,28 @@ options:
   env_file:
     description:
       - The application's C(.env) on the managed host. C(PG_HOST), C(PG_PORT), C(PG_DATABASE), C(PG_USER),
-        C(PG_PASSWORD), C(PG_SSL) and C(PG_SSL_CA) are read from it.
+        C(PG_PASSWORD), C(PG_SSL), C(PG_SSL_CA) and C(PG_IAM_AUTH) are read from it. Host, database and user have to
+        be set there or given as options.
       - With C(PG_SSL=true) the server's name and certificate are verified, against C(PG_SSL_CA) or what the
         system trusts. C(PG_SSL) may also be one of the values of O(ssl_mode).
+      - C(PG_IAM_AUTH=true) is O(aws_iam_auth=true); C(PG_PASSWORD) then counts for nothing.
       - Options given beside it win over what it says.
     type: path
   host:
-    description: Name or address of the database server, or the directory of its socket.
+    description:
+      - Name or address of the database server, or the directory of its socket. Without it and without O(env_file),
+        the local socket.
+      - It may be PgBouncer with C(pool_mode=session). A pooler that shares sessions between clients is refused, since
+        a migration run needs a session to itself.
     type: str
   port:
     description: Port of the database server.
     type: int
   database:
-    description: Name of the database.
+    description: Name of the database. Has to be given here or in O(env_file).
     type: str
   user:
-    description: Role to log in as.
+    description: Role to log in as. Has to be given here or in O(env_file).
     type: str
   password:
     description: Password of the role.
@@ -54,8 +60,23 @@ options:
         is never tried again.
     type: int
     default: 3
+  aws_iam_auth:
+    description:
+      - Whether to log in to Amazon RDS or Aurora with a token of AWS IAM instead of a password. Every attempt to
+        connect gets a fresh one, signed on the managed host with the credentials of its instance profile or its
+        environment.
+      - O(host) has to be the endpoint's own name. TLS is a must, O(ssl_mode=verify-full) if nothing is said; give the
+        RDS bundle as O(ssl_root_cert).
+      - Without a value, what C(PG_IAM_AUTH) in O(env_file) says; a O(password) given as an option needs no token.
+    type: bool
+  aws_region:
+    description:
+      - Region of the database for O(aws_iam_auth). If it is not given, the one in the endpoint's name, else
+        C(AWS_REGION) or what the AWS SDK is configured for on the managed host.
+    type: str
 requirements:
-  - psycopg2 2.8 or newer
+  - psycopg2 2.8 or newer, or psycopg 3.1 or newer
+  - boto3, if O(aws_iam_auth=true)
 """
 
     MIGRATIONS = r"""

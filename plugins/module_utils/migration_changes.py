@@ -8,7 +8,6 @@ so that the statements that differ can be named.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Sequence
 
@@ -71,6 +70,8 @@ def account(row: AppliedMigration, script: Script) -> str:
 def _statements_that_differ(row: AppliedMigration, script: Script) -> list[str]:
     if row.statement_checksums is None:
         return []
+    import difflib  # rarely needed, and every run would wait for it
+
     try:
         statements = sql_statements.split(script.text)
         if sql_statements.is_wrapped(statements):

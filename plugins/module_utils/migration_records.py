@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,13 @@ class AppliedMigration:
     deployment_id: str | None = None
     down_checksum: str | None = None
     statement_checksums: str | None = None
+
+    @classmethod
+    def of(cls, row_id: int, values: Mapping[str, Any]) -> AppliedMigration:
+        """The row that a module's result describes; what else is in it does not count."""
+        names = {field.name for field in dataclasses.fields(cls)} - {"row_id"}
+        known = {name: value for name, value in values.items() if name in names}
+        return cls(row_id, **{"name": "", **known, "version": str(known["version"])})
 
     @property
     def number(self) -> int:

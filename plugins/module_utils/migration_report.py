@@ -9,15 +9,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.roastify.ops.plugins.module_utils import sql_statements
+from ansible_collections.roastify.ops.plugins.module_utils import sql_locks, sql_statements
 from ansible_collections.roastify.ops.plugins.module_utils.migration_files import MigrationSet
 from ansible_collections.roastify.ops.plugins.module_utils.migration_plan import (
     Correction,
     Plan,
+    Step,
     contradictions,
     pending,
 )
 from ansible_collections.roastify.ops.plugins.module_utils.migration_records import AppliedMigration, State, Unfinished
+from ansible_collections.roastify.ops.plugins.module_utils.sql_locks import StatementLock
 from ansible_collections.roastify.ops.plugins.module_utils.tables import align
 
 _CORRECTIONS = {
@@ -26,6 +28,9 @@ _CORRECTIONS = {
     "forget": "is no longer recorded as applied",
     "restart": "is started from its first statement the next time",
 }
+
+
+_OUTSIDE = " (outside a transaction)"
 
 
 def correction_text(correction: Correction) -> str:
@@ -38,7 +43,7 @@ def correction_result(correction: Correction) -> dict[str, str]:
     return {"action": correction.action, "version": correction.version, "name": correction.name}
 
 
-def plan_result(plan: Plan) -> list[dict[str, Any]]:
+def plan_result(plan: Plan, with_locks: bool) -> list[dict[str, Any]]:
     """The steps of a plan for a module's result."""
     return [
         {
@@ -47,17 +52,27 @@ def plan_result(plan: Plan) -> list[dict[str, Any]]:
             "file": step.script.file,
             "direction": step.direction,
             "transaction": step.script.transactional,
+            **({"locks": [lock.as_dict() for lock in _locks(step)]} if with_locks else {}),
         }
         for step in plan.steps
     ]
 
 
-def plan_lines(plan: Plan) -> list[str]:
-    """The plan as a list for people."""
-    return [
-        *(correction_text(correction) for correction in plan.corrections),
-        *(f"{step.direction} {step.script.file}" for step in plan.steps),
-    ]
+def plan_lines(plan: Plan, with_locks: bool) -> list[str]:
+    """The plan for people: what is to be done, and whom the statements in it may block."""
+    lines = [correction_text(correction) for correction in plan.corrections]
+    for step in plan.steps:
+        lines.append(f"{step.direction} {step.script.file}{'' if step.script.transactional else _OUTSIDE}")
+        lines += [
+            f"   line {lock.line}: {lock}: {lock.statement}"
+            for lock in (_locks(step) if with_locks else [])
+            if lock.blocks != sql_locks.NOTHING
+        ]
+    return lines
+
+
+def _locks(step: Step) -> list[StatementLock]:
+    return sql_locks.merged(sql_locks.locks_of(step.checked.statements))
 
 
 def diff_text(plan: Plan) -> str:
@@ -65,7 +80,7 @@ def diff_text(plan: Plan) -> str:
     parts = [f"+ {correction_text(correction)}\n" for correction in plan.corrections]
     for step in plan.steps:
         sql = sql_statements.without_secrets(step.script.text).strip("\n")
-        how = "" if step.script.transactional else " (outside a transaction)"
+        how = "" if step.script.transactional else _OUTSIDE
         back = " (back)" if step.direction == "down" and not step.script.file.endswith(".down.sql") else ""
         lines = "".join(f"+{line}\n" for line in sql.splitlines())
         parts.append(f"+++ {step.script.file}{back}{how}\n{lines}")

@@ -10,6 +10,7 @@ in a transaction are noted in the same one, so that none of them runs twice.
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +32,11 @@ from ansible_collections.roastify.ops.plugins.module_utils.migration_session imp
     RunOptions,
     Session,
 )
-from ansible_collections.roastify.ops.plugins.module_utils.migration_table import done_checksum
+from ansible_collections.roastify.ops.plugins.module_utils.migration_table import (
+    AS_LOGIN_ROLE,
+    SINCE_BEGIN,
+    done_checksum,
+)
 from ansible_collections.roastify.ops.plugins.module_utils.postgresql import ConnectionOptions
 from ansible_collections.roastify.ops.plugins.module_utils.postgresql_driver import Cursor, DatabaseError
 from ansible_collections.roastify.ops.plugins.module_utils.sql_statements import Statement
@@ -53,6 +58,9 @@ _SINGLY_UP_TO = 200
 _BATCH_STATEMENTS = 200
 _BATCH_CHARACTERS = 256 * 1024
 _BATCH = "pg_migrate_batch"
+_AT_ONCE_UP_TO = 20
+_DEFINES = ("CREATE", "COMMENT", "GRANT", "REVOKE")
+_OUT_OF_A_QUERY = re.compile(r"\bAS\s+\(*\s*(?:SELECT|WITH|VALUES|TABLE|EXECUTE)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,32 @@ class _ConnectionLost(Exception):
         super().__init__(str(error))
         self.error = error
         self.statements = statements
+
+
+class _Records:
+    """What the tracking table holds, kept up to date while migrations run."""
+
+    def __init__(self, state: State) -> None:
+        self.applied = {row.number: row for row in state.applied}
+        self.unfinished = {row.number: row for row in state.unfinished}
+
+    def holds(self, step: Step) -> bool:
+        """Whether a step has been taken."""
+        return (step.migration.number in self.applied) == (step.direction == "up")
+
+    def take(self, step: Step) -> None:
+        """Note that a step was taken."""
+        migration = step.migration
+        self.unfinished.pop(migration.number, None)
+        if step.direction == "up":
+            self.applied[migration.number] = AppliedMigration(0, migration.version, migration.name)
+        else:
+            self.applied.pop(migration.number, None)
+
+    @property
+    def state(self) -> State:
+        """The same as a state."""
+        return State(tuple(self.applied.values()), tuple(self.unfinished.values()))
 
 
 @dataclass
@@ -180,9 +214,10 @@ class Runner:
                 self._prepare()
             if plan.corrections:
                 state = self._correct(plan.corrections)
+            records = _Records(state)
             for step in plan.steps:
-                state = self._apply(step, state)
-            self.state_after = state
+                records = self._apply(step, records)
+            self.state_after = records.state
         finally:
             self._session.unlock()
         return plan
@@ -218,27 +253,32 @@ class Runner:
 
     # -- one migration ---------------------------------------------------------------------------
 
-    def _apply(self, step: Step, state: State) -> State:
-        """Run one migration, again where its failure may pass; the state after it."""
+    def _apply(self, step: Step, records: _Records) -> _Records:
+        """Run one migration, again where its failure may pass; what is recorded after it."""
         attempts = 0
         lost = False
+        at_once = _may_run_at_once(step)
         while True:
             try:
-                if step.script.transactional:
-                    done = self._in_transaction(step, state)
+                if at_once:
+                    done = self._at_once(step)
+                elif step.script.transactional:
+                    done = self._in_transaction(step, records)
                 else:
-                    done = self._by_statement(step, state)
+                    done = self._by_statement(step, records)
                 break
+            except _NotAtOnce:
+                at_once = False
             except _ConnectionLost as error:
                 if lost:
-                    place = Place(step, error.statements, 0, state.schema_version)
+                    place = Place(step, error.statements, 0, records.state.schema_version)
                     raise migration_failures.failed(self._session, place, error.error) from None
                 lost = True
                 self.warnings.append(f"the connection was lost during {step.script.file}; connected again")
-                state = self._reconnect()
-                if _is_done(step, state):  # the server did commit, only its answer was lost
+                records = _Records(self._reconnect())
+                if records.holds(step):  # the server did commit, only its answer was lost
                     self.done.append(Done(step, 0))
-                    return state
+                    return records
             except MigrationError as error:
                 retry = step.script.transactional and error.details["sqlstate"] in _WAITS
                 if not retry or attempts >= self.options.lock_retries:
@@ -246,11 +286,8 @@ class Runner:
                 attempts += 1
                 self._pause(attempts)
         self.done.append(done)
-        number = step.migration.number
-        applied = [row for row in state.applied if row.number != number]
-        if step.direction == "up":
-            applied.append(AppliedMigration(0, step.migration.version, step.migration.name))
-        return State(tuple(applied), tuple(row for row in state.unfinished if row.number != number))
+        records.take(step)
+        return records
 
     def _pause(self, attempt: int) -> None:
         self.sleep(min(2.0 ** (attempt - 1), 30.0) * random.uniform(0.5, 1.0))
@@ -278,7 +315,7 @@ class Runner:
         if not locked:
             self._session.roll_back()
             self._take_lock_again(self.done[-1].step if self.done else None)
-            if _is_done(step, self.state()):
+            if _Records(self.state()).holds(step):
                 raise PlanError(
                     f"{step.script.file} was run by somebody else meanwhile.", "Run again to see what is left to do."
                 )
@@ -290,16 +327,43 @@ class Runner:
         scrub = self.connection_options.scrub
         return tuple(scrub(notice) for notice in self._session.connection.take_notices())
 
-    def _record(self, cursor: Cursor, step: Step, duration_ms: int, state: State, settings: str = "") -> int:
-        recorded = {row.number: row.version for row in state.applied}.get(step.migration.number)
-        context = {**self._context(), "recorded_version": recorded}
+    def _record(self, cursor: Cursor, step: Step, duration_ms: int, records: _Records, settings: str = "") -> int:
+        row = records.applied.get(step.migration.number)
+        context = {**self._context(), "recorded_version": row.version if row else None}
         return self._table.record(cursor, step, duration_ms, context, settings)
 
     def _raise_if_lost(self, error: DatabaseError, statements: Sequence[Statement]) -> None:
         if self._session.connection.closed:
             raise _ConnectionLost(error, statements) from None
 
-    def _in_transaction(self, step: Step, state: State) -> Done:
+    def _at_once(self, step: Step) -> Done:
+        """Run a script of definitions and its record as one message, which spares four waits for the server.
+
+        Raises:
+            _NotAtOnce: it failed and was rolled back; another way has to find out where.
+        """
+        script, statements = step.script, step.checked.statements
+        begin = (
+            f"{RESET}{self._session.settings()}BEGIN; "
+            f"SELECT 1 / (CASE WHEN {self._session.holds_lock} THEN 1 ELSE 0 END); "
+        )
+        record = self._table.insertion(
+            step.migration, step.migration.version, self._context(), SINCE_BEGIN, step.checked
+        )
+        text = script.text[statements[0].offset : statements[-1].offset + len(statements[-1].text)]
+        self._session.connection.take_notices()
+        started = time.monotonic()
+        try:
+            with self._session.cursor() as cursor:
+                # A comment may end the script, so that the next command needs a line of its own.
+                cursor.execute(f"{begin}{text}\n; {AS_LOGIN_ROLE}{record}; COMMIT")
+        except DatabaseError as error:
+            self._raise_if_lost(error, statements)
+            self._session.roll_back()
+            raise _NotAtOnce from None
+        return Done(step, round((time.monotonic() - started) * 1000), self._notices())
+
+    def _in_transaction(self, step: Step, records: _Records) -> Done:
         sent: Sequence[Statement] = ()
         try:
             with self._session.cursor() as cursor:
@@ -316,14 +380,14 @@ class Runner:
                     raise migration_failures.broke_out(step)
                 duration = round((time.monotonic() - started) * 1000)
                 timeouts = self._session.timeouts_of_transaction()
-                if self._record(cursor, step, duration, state, timeouts) != transaction:
+                if self._record(cursor, step, duration, records, timeouts) != transaction:
                     raise migration_failures.broke_out(step)
                 cursor.execute("COMMIT")
                 return Done(step, duration, self._notices())
         except DatabaseError as error:
             self._raise_if_lost(error, sent)
             self._session.roll_back()
-            place = Place(step, sent, 0, state.schema_version)
+            place = Place(step, sent, 0, records.state.schema_version)
             raise migration_failures.failed(self._session, place, error) from None
         except BaseException:
             self._session.roll_back()
@@ -352,7 +416,7 @@ class Runner:
 
     # -- a migration outside a transaction ---------------------------------------------------------
 
-    def _by_statement(self, step: Step, state: State) -> Done:
+    def _by_statement(self, step: Step, records: _Records) -> Done:
         statements = step.checked.statements
         # CREATE INDEX CONCURRENTLY waits without blocking anybody, and lock_timeout would leave it half done.
         polite = all(sql_statements.waits_politely(it) for it in statements if it.head[:1] != ("SET",))
@@ -364,7 +428,7 @@ class Runner:
                 self._begin(cursor, step, self._session.settings(0 if polite else None), "")
                 self._table.prepare_unfinished(cursor)
                 self._table.look(cursor, "")
-                row = next((it for it in state.unfinished if it.number == step.migration.number), None)
+                row = records.unfinished.get(step.migration.number)
                 reached = first = self._resume_at(cursor, step, row)
                 self._set_again(cursor, statements[:first])
                 for index in range(first, len(statements)):
@@ -376,13 +440,14 @@ class Runner:
                 notices = self._notices()
                 cursor.execute("BEGIN")
                 self._table.finish(cursor, step)
-                self._record(cursor, step, duration, state)
+                self._record(cursor, step, duration, records)
                 cursor.execute("COMMIT")
                 return Done(step, duration, notices)
         except DatabaseError as error:
             self._raise_if_lost(error, sent)
             self._session.roll_back()
-            failure = migration_failures.failed(self._session, Place(step, sent, reached, state.schema_version), error)
+            place = Place(step, sent, reached, records.state.schema_version)
+            failure = migration_failures.failed(self._session, place, error)
             self._note_failure(step, reached, failure)
             raise failure from None
         except BaseException:
@@ -485,6 +550,10 @@ class Runner:
             pass  # the row is there since the start of the migration; it only lacks the reason
 
 
+class _NotAtOnce(Exception):
+    """A script cannot run as one message."""
+
+
 class _AtStatement(Exception):
     """One of several statements failed."""
 
@@ -494,9 +563,18 @@ class _AtStatement(Exception):
         self.error = error
 
 
-def _is_done(step: Step, state: State) -> bool:
-    applied = step.migration.number in {row.number for row in state.applied}
-    return applied == (step.direction == "up")
+def _may_run_at_once(step: Step) -> bool:
+    """Whether a script may be run again to find out where it failed: a few definitions that nobody has to wait for."""
+    from ansible_collections.roastify.ops.plugins.module_utils import sql_locks  # a run without work needs none of it
+
+    statements = step.checked.statements
+    return (
+        step.direction == "up"
+        and step.script.transactional
+        and 0 < len(statements) <= _AT_ONCE_UP_TO
+        and all(it.head[0] in _DEFINES and not _OUT_OF_A_QUERY.search(it.text) for it in statements)
+        and all(lock.blocks == sql_locks.NOTHING and not lock.scans for lock in sql_locks.locks_of(statements))
+    )
 
 
 def _parts(statements: Sequence[Statement]) -> Iterator[Sequence[Statement]]:

@@ -23,7 +23,7 @@ from ansible_collections.roastify.ops.plugins.module_utils.migration_files impor
 from ansible_collections.roastify.ops.plugins.module_utils.migration_plan import Correction, Step
 from ansible_collections.roastify.ops.plugins.module_utils.migration_records import AppliedMigration, Unfinished
 from ansible_collections.roastify.ops.plugins.module_utils.migration_text import checksum
-from ansible_collections.roastify.ops.plugins.module_utils.postgresql import identifier
+from ansible_collections.roastify.ops.plugins.module_utils.postgresql import identifier, literal
 from ansible_collections.roastify.ops.plugins.module_utils.postgresql_driver import Cursor
 from ansible_collections.roastify.ops.plugins.module_utils.sql_statements import Statement
 
@@ -37,6 +37,11 @@ EXTRA_COLUMNS = {
     "statement_checksums": "text",
     "tool_version": "text",
 }
+
+AS_LOGIN_ROLE = "RESET SESSION AUTHORIZATION; RESET ROLE; "
+"""A script may have changed role; the record is the login role's."""
+
+SINCE_BEGIN = -1
 
 _APPLIED_AT = """to_char(applied_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""
 
@@ -122,10 +127,6 @@ class TrackingTable:
     def unfinished_name(self) -> str:
         """The same of the table of unfinished migrations."""
         return f"{identifier(self._known.schema)}.{identifier(self.table + '_unfinished')}"
-
-    @property
-    def _name_in_query(self) -> str:
-        return self.name.replace("%", "%%")
 
     @property
     def _unfinished_in_query(self) -> str:
@@ -341,16 +342,11 @@ class TrackingTable:
         Returns:
             The id of the transaction that the row belongs to.
         """
-        # A script may have changed role; the record is the login role's.
-        back = f"RESET SESSION AUTHORIZATION; RESET ROLE; {settings}".replace("%", "%%")
         if step.direction == "down":
-            cursor.execute(
-                f"{back}DELETE FROM {self._name_in_query} WHERE version = %(version)s "
-                "RETURNING pg_catalog.txid_current()",
-                {"version": context["recorded_version"]},
-            )
+            command = f"DELETE FROM {self.name} WHERE version = {literal(context['recorded_version'])}"
         else:
-            self._insert(cursor, step.migration, step.migration.version, back, context, duration_ms, step.checked)
+            command = self.insertion(step.migration, step.migration.version, context, duration_ms, step.checked)
+        cursor.execute(f"{AS_LOGIN_ROLE}{settings}{command} RETURNING pg_catalog.txid_current()")
         row = cursor.fetchone()
         if row is None:
             raise TableError(
@@ -367,48 +363,51 @@ class TrackingTable:
             correction: what to change.
             context: applied_by, deployment_id and tool_version.
         """
-        migration, version = correction.migration, correction.version
+        migration, version = correction.migration, literal(correction.version)
         if correction.action == "restart":
-            cursor.execute(f"DELETE FROM {self._unfinished_in_query} WHERE version = %s", (version,))
+            command = f"DELETE FROM {self.unfinished_name} WHERE version = {version}"
         elif correction.action == "forget" or migration is None:
-            cursor.execute(f"DELETE FROM {self._name_in_query} WHERE version = %s", (version,))
+            command = f"DELETE FROM {self.name} WHERE version = {version}"
         elif correction.action == "accept":
-            cursor.execute(
-                f"""UPDATE {self._name_in_query}
-                       SET name = %(name)s, checksum = %(checksum)s, down_checksum = %(down_checksum)s,
-                           statement_checksums = %(statement_checksums)s
-                     WHERE version = %(version)s""",
-                {"version": version, "name": migration.name, **_checksums(migration, None)},
-            )
+            values = {"name": migration.name, **_checksums(migration, None)}
+            changes = ", ".join(f"{column} = {literal(value)}" for column, value in values.items())
+            command = f"UPDATE {self.name} SET {changes} WHERE version = {version}"
         else:
-            self._insert(cursor, migration, version, "", context, None, None)
+            command = self.insertion(migration, correction.version, context, None, None)
+        cursor.execute(command)
 
-    def _insert(
+    def insertion(
         self,
-        cursor: Cursor,
         migration: Migration,
         version: str,
-        before: str,
         context: Mapping[str, str | None],
         duration_ms: int | None,
         checked: CheckedScript | None,
-    ) -> None:
+    ) -> str:
+        """The command that records a migration.
+
+        Args:
+            migration: its files.
+            version: as the table is to write it.
+            context: applied_by, deployment_id and tool_version.
+            duration_ms: how long it took; -1 for the time since the transaction began, None for unknown.
+            checked: its script, if it was split.
+        """
         now = "pg_catalog.clock_timestamp()"
+        duration = literal(duration_ms)
+        if duration_ms == SINCE_BEGIN:
+            duration = f"(extract(epoch FROM {now} - pg_catalog.transaction_timestamp()) * 1000)::bigint"
         if self._known.columns.get("applied_at", "timestamp without time zone") != "timestamp with time zone":
             now += " AT TIME ZONE 'UTC'"  # a script may have changed the time zone as well
         values = {
-            "version": version,
-            "name": migration.name,
-            "duration_ms": duration_ms,
-            **_checksums(migration, checked),
-            **{name: context[name] for name in ("applied_by", "deployment_id", "tool_version")},
+            "applied_at": now,
+            "version": literal(version),
+            "name": literal(migration.name),
+            "duration_ms": duration,
+            **{column: literal(value) for column, value in _checksums(migration, checked).items()},
+            **{column: literal(context[column]) for column in ("applied_by", "deployment_id", "tool_version")},
         }
-        cursor.execute(
-            f"""{before}INSERT INTO {self._name_in_query} (applied_at, {", ".join(values)})
-                VALUES ({now}, {", ".join(f"%({name})s" for name in values)})
-                RETURNING pg_catalog.txid_current()""",
-            values,
-        )
+        return f"INSERT INTO {self.name} ({', '.join(values)}) VALUES ({', '.join(values.values())})"
 
     def stands_alone(self, cursor: Cursor) -> bool:
         """Whether the database holds no table, view, type or function but the tables of the migrations."""

@@ -165,6 +165,10 @@ class Connection:
         """The process id of the server that was told when the connection was made."""
         return int(self._connection.info.backend_pid)
 
+    def fileno(self) -> int:
+        """The file descriptor of its socket."""
+        return int(self._connection.fileno())
+
     def take_notices(self) -> list[str]:
         """What the server remarked since the last call: the newest 50."""
         notices = [notice.strip() for notice in self._notices]

@@ -12,9 +12,11 @@ author: The roastify.ops maintainers (!UNKNOWN)
 description:
   - Writes one more backup in the custom format of C(pg_dump), reads it back with C(pg_restore --list),
     gives it its name only then, and removes the oldest ones beyond O(keep).
-  - The file is called C(<database>-<UTC time>[-<label>].dump) and readable by its owner alone. C(pg_restore
-    --clean --if-exists --dbname=<database> FILE) brings it back.
-  - Every call makes a backup.
+  - The file is called C(<database>-<UTC time>[-<label>].dump) and readable by its owner alone.
+    M(roastify.ops.pg_restore) brings it back.
+  - Every call makes a backup. Without room for one as large as the last and a fifth more, nothing is written.
+  - A directory that belongs to another user or that everybody may write to is refused, since a backup in it
+    could be exchanged for another one, whose SQL a restore would run.
 options:
   directory:
     description: Directory on the managed host for the backups, made with mode 0700 if it is missing.
@@ -25,8 +27,12 @@ options:
     type: int
     default: 5
   label:
-    description: A word for the file's name, such as the id of a deployment.
+    description: A word for the file's name, such as the id of a deployment; its first 40 characters are used.
     type: str
+  timeout:
+    description: Seconds that C(pg_dump) may take before it is ended; V(0) for no limit.
+    type: int
+    default: 3600
 attributes:
   check_mode:
     description: Reports a change and writes nothing.
@@ -40,6 +46,7 @@ extends_documentation_fragment:
 requirements:
   - C(pg_dump) and C(pg_restore) of the server's major version or newer
 seealso:
+  - module: roastify.ops.pg_restore
   - module: roastify.ops.pg_migrate
 """
 
@@ -84,6 +91,7 @@ def main():
             directory=dict(type="path", required=True),
             keep=dict(type="int", default=5),
             label=dict(type="str"),
+            timeout=dict(type="int", default=3600),
             **postgresql_arguments.postgresql_arguments(),
         ),
         supports_check_mode=True,
@@ -91,13 +99,17 @@ def main():
     options = module.params
     if options["keep"] < 1:
         module.fail_json(msg="keep must be 1 or more: the new backup is one of them.")
+    if options["timeout"] < 0:
+        module.fail_json(msg="timeout cannot be negative: give seconds, or 0 for no limit.")
     try:
         connection = postgresql_arguments.connection_options(options, "pg_backup")
         if connection.password:
             module.no_log_values.add(connection.password)
         if module.check_mode:
             module.exit_json(changed=True)
-        backup = postgresql_backup.back_up(connection, Path(options["directory"]), options["keep"], options["label"])
+        backup = postgresql_backup.back_up(
+            connection, Path(options["directory"]), options["keep"], options["label"], options["timeout"] or None
+        )
     except OperationError as error:
         module.fail_json(msg=str(error))
     module.exit_json(

@@ -220,13 +220,29 @@ corrected:
       type: str
       returned: always
 plan:
-  description: What was to run, in this order.
+  description:
+    - What was to run, in this order. In check mode, C(locks) has the statements that lock a relation which the file
+      does not make itself, as far as that can be told from their text.
   returned: always
   type: list
   elements: dict
-  sample: [{"version": "001", "name": "orders", "file": "001_orders.up.sql", "direction": "up", "transaction": true}]
+  sample:
+    - version: "001"
+      name: orders
+      file: 001_orders.up.sql
+      direction: up
+      transaction: true
+      locks:
+        - line: 3
+          statement: ALTER TABLE orders ADD COLUMN total numeric
+          mode: ACCESS EXCLUSIVE
+          relations: [orders]
+          blocks: reads and writes
+          scans: ""
+          count: 1
+          text: "ACCESS EXCLUSIVE on orders: blocks reads and writes"
 lines:
-  description: What was to be done, for people.
+  description: What was to be done, and in check mode whom it may block, for people.
   returned: always
   type: list
   elements: str
@@ -355,9 +371,7 @@ def main():
     try:
         files = read_directory(Path(options["directory"]))
         label = f" {options['deployment_id']}" if options["deployment_id"] else ""
-        connection = postgresql_arguments.connection_options(options, f"pg_migrate{label}")
-        if connection.password:
-            module.no_log_values.add(connection.password)
+        connection = postgresql_arguments.connection_options(options, f"pg_migrate{label}", module.no_log_values.add)
         runner = Runner(connection, RunOptions(**{name: options[name] for name in RUN_OPTIONS}))
         with runner:
             before = runner.state()
@@ -372,7 +386,9 @@ def main():
             module.warn(warning)
         if isinstance(error, MigrationError):
             result["failure"] = error.details
-        module.fail_json(msg=str(error), changed=any(result[name] for name in CHANGES), **planned(plan), **result)
+        module.fail_json(
+            msg=str(error), changed=any(result[name] for name in CHANGES), **planned(plan, module.check_mode), **result
+        )
 
     for warning in (*plan.warnings, *runner.warnings):
         module.warn(warning)
@@ -385,7 +401,7 @@ def main():
         pending=[migration.up.file for migration in migration_plan.pending(files, after)],
         schema_version=schema_version(after),
         schema_version_before=before.schema_version,
-        **planned(plan),
+        **planned(plan, module.check_mode),
         **result,
     )
 
@@ -393,11 +409,13 @@ def main():
 CHANGES = ("applied", "rolled_back", "corrected")
 
 
-def planned(plan):
+def planned(plan, with_locks):
     """What was to be done, for machines and for people."""
-    if plan is None:
-        return {"plan": [], "lines": []}
-    return {"plan": migration_report.plan_result(plan), "lines": migration_report.plan_lines(plan)}
+    plan = plan or migration_plan.Plan()
+    return {
+        "plan": migration_report.plan_result(plan, with_locks),
+        "lines": migration_report.plan_lines(plan, with_locks),
+    }
 
 
 def results(runner):

@@ -154,16 +154,14 @@ from ansible_collections.roastify.ops.plugins.module_utils.migration_files impor
 from ansible_collections.roastify.ops.plugins.module_utils.migration_records import State
 from ansible_collections.roastify.ops.plugins.module_utils.migration_runner import Runner
 from ansible_collections.roastify.ops.plugins.module_utils.migration_session import RunOptions
-from ansible_collections.roastify.ops.plugins.module_utils.postgresql_environment import EnvironmentFileError
 from ansible_collections.roastify.ops.plugins.module_utils.postgresql_driver import DriverMissing
+from ansible_collections.roastify.ops.plugins.module_utils.postgresql_environment import EnvironmentFileError
 
 
 def read(module):
     """The state of the database and the server's version."""
     options = module.params
-    connection = postgresql_arguments.connection_options(options, "pg_migrate_info")
-    if connection.password:
-        module.no_log_values.add(connection.password)
+    connection = postgresql_arguments.connection_options(options, "pg_migrate_info", module.no_log_values.add)
     with Runner(connection, RunOptions(table=options["table"])) as runner:
         return runner.state(), runner.server_version
 

