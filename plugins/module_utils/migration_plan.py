@@ -221,7 +221,7 @@ def plan_down(
     for row in rows:
         migration = by_number.get(row.number)
         if migration is None:
-            problems.append(f"{row.version}_{row.name}: neither file is there; use the release that has them")
+            problems.append(f"{row.version}_{row.name}: neither of its files is in {files.directory}")
         elif migration.down is None:
             problems.append(f"{migration.up.file}: has no down script")
         else:
@@ -236,7 +236,8 @@ def plan_down(
     if problems:
         raise PlanError(
             "These migrations cannot be rolled back; nothing was run.",
-            "Add the missing scripts, or roll back fewer migrations.",
+            "Add the missing scripts, name a directory that has them (the release that brought them; for the playbook: "
+            "-e migrate_source=PATH), or roll back fewer migrations.",
             problems,
         )
     checked = check_scripts(scripts, unwrap)

@@ -267,7 +267,7 @@ LINT, SHOW, CONTRADICTION, REFUSE = (
 def test_the_entry_point_warns_or_refuses_or_does_nothing(tmp_path: Path, directory: Path) -> None:
     warned = play(tmp_path, entry_point(directory, db_migrate_lint_applied=applied("1", "2", "3")))
     assert found(warned[LINT]) == ALL[1:]
-    assert warned[SHOW]["msg"] == warned[LINT]["lines"]
+    assert warned[SHOW]["msg"] == "\n".join(warned[LINT]["lines"])
     assert "failed" not in warned[REFUSE]
 
     changed = [{"version": "1", "name": "a", "checksum": "sha256:other", "applied_by": "ann"}]
