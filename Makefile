@@ -14,7 +14,7 @@ pytest := python -m pytest -o cache_dir=.cache/pytest
 # Where podman's own settings do not work, tools/bootstrap has written some that do.
 engine := if [ -f .cache/containers.conf ]; then export CONTAINERS_CONF=$(CURDIR)/.cache/containers.conf; fi;
 
-.PHONY: help setup setup-tests demo demo-down test lint unit integration molecule chaos reference lock build
+.PHONY: help setup setup-tests demo demo-down test lint unit integration molecule chaos bench reference lock build
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ molecule: setup-tests ## Test the roles on a fleet of their own; it is removed a
 
 chaos: setup-tests ## Deploy and roll back 20 times under traffic, on the fleet that `make demo` left (not part of test)
 	@echo "==> chaos"; $(engine) $(pytest) -s tests/chaos
+
+bench: setup-tests ## Measure the migrations against other tools (not part of test; rounds=5 for more rounds)
+	@echo "==> bench"; python tests/bench/migrations.py --rounds $(or $(rounds),3)
 
 reference: setup ## Write the READMEs of the roles and the reference in docs/ out of the code
 	@python tools/reference.py

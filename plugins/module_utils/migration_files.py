@@ -38,19 +38,21 @@ class Script:
     """One direction of a migration: a file, or a section of one.
 
     Attributes:
-        path: where it was read.
+        directory: where it was read.
+        file: its name there.
         text: normalised text; lines of another section are blank, so that line numbers are those of the file.
         transactional: False if `-- migrate:no-transaction` stands above its first statement.
     """
 
-    path: Path
+    directory: Path
+    file: str
     text: str = field(repr=False)
     transactional: bool
 
     @property
-    def file(self) -> str:
-        """The name of the file without its directory."""
-        return self.path.name
+    def path(self) -> Path:
+        """The whole name of the file."""
+        return self.directory / self.file
 
     @functools.cached_property
     def checksum(self) -> str:
@@ -126,7 +128,7 @@ def read_directory(directory: Path) -> MigrationSet:
             problems.append(f"{name}: version and name may have at most {LONGEST_NAME} characters each")
             continue
         try:
-            scripts = _read_scripts(directory / name, match["direction"])
+            scripts = _read_scripts(directory, name, match["direction"])
         except ValueError as error:
             problems.append(f"{name}: {error}")
             continue
@@ -205,15 +207,16 @@ def _gaps(migrations: tuple[Migration, ...]) -> list[str]:
     ]
 
 
-def _read_scripts(path: Path, direction: str | None) -> dict[str, Script]:
+def _read_scripts(directory: Path, file: str, direction: str | None) -> dict[str, Script]:
     """The directions that a file holds: the one that its name says, or both."""
     try:
-        content = path.read_bytes()
+        with open(os.path.join(directory, file), "rb", buffering=0) as stream:
+            content = stream.read()
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
     text = migration_text.normalised(content)
     sections = {direction: migration_text.whole(text)} if direction else migration_text.divided(text)
-    return {name: Script(path, section.text, section.transactional) for name, section in sections.items()}
+    return {name: Script(directory, file, section.text, section.transactional) for name, section in sections.items()}
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,6 @@ from ansible_collections.roastify.ops.plugins.module_utils.migration_session imp
     Session,
 )
 from ansible_collections.roastify.ops.plugins.module_utils.migration_table import (
-    AS_LOGIN_ROLE,
     SINCE_BEGIN,
     done_checksum,
 )
@@ -141,6 +140,8 @@ class Runner:
     def __post_init__(self) -> None:
         self._session = Session(self.connection_options, self.options, self.sleep)
         self._table = self._session.table
+        self._clean = False  # the session is as the last script of definitions found it
+        self._undurable = False  # commits have not waited for the disk
         self.state_after: State | None = None
 
     def __enter__(self) -> Runner:
@@ -219,6 +220,7 @@ class Runner:
                 records = self._apply(step, records)
             self.state_after = records.state
         finally:
+            self._make_durable()
             self._session.unlock()
         return plan
 
@@ -305,6 +307,7 @@ class Runner:
 
     def _begin(self, cursor: Cursor, step: Step, settings: str, begin: str) -> int:
         """Clean up after the previous script, make sure of the lock; the id of the new transaction, if any."""
+        self._clean = False
         self._session.connection.take_notices()
         query = (
             f"{RESET}{settings}{begin}SELECT {self._session.holds_lock}, "
@@ -339,14 +342,19 @@ class Runner:
     def _at_once(self, step: Step) -> Done:
         """Run a script of definitions and its record as one message, which spares four waits for the server.
 
+        The commit does not wait for the disk: definitions and record are one, so that a crash of the server takes back
+        both, of the newest migrations only. The end of the run waits for all of them.
+
         Raises:
             _NotAtOnce: it failed and was rolled back; another way has to find out where.
         """
         script, statements = step.script, step.checked.statements
-        begin = (
-            f"{RESET}{self._session.settings()}BEGIN; "
-            f"SELECT 1 / (CASE WHEN {self._session.holds_lock} THEN 1 ELSE 0 END); "
-        )
+        begin = "BEGIN; SET LOCAL synchronous_commit = off; "
+        if not self._clean:
+            begin = (
+                f"{RESET}{self._session.settings()}{begin}"
+                f"SELECT 1 / (CASE WHEN {self._session.holds_lock} THEN 1 ELSE 0 END); "
+            )
         record = self._table.insertion(
             step.migration, step.migration.version, self._context(), SINCE_BEGIN, step.checked
         )
@@ -356,12 +364,20 @@ class Runner:
         try:
             with self._session.cursor() as cursor:
                 # A comment may end the script, so that the next command needs a line of its own.
-                cursor.execute(f"{begin}{text}\n; {AS_LOGIN_ROLE}{record}; COMMIT")
+                cursor.execute(f"{begin}{text}\n; {record}; COMMIT")
         except DatabaseError as error:
             self._raise_if_lost(error, statements)
             self._session.roll_back()
             raise _NotAtOnce from None
+        self._clean = self._undurable = True  # a definition changes nothing in the session
         return Done(step, round((time.monotonic() - started) * 1000), self._notices())
+
+    def _make_durable(self) -> None:
+        """Wait until all commits are on the disk: one that waits takes the earlier ones along."""
+        if self._undurable and not self._session.connection.closed:
+            with self._session.cursor() as cursor:
+                cursor.execute(f"ROLLBACK; {RESET}SET synchronous_commit = on; SELECT pg_catalog.txid_current()")
+            self._undurable = False
 
     def _in_transaction(self, step: Step, records: _Records) -> Done:
         sent: Sequence[Statement] = ()

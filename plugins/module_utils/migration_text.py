@@ -19,6 +19,8 @@ from ansible_collections.roastify.ops.plugins.module_utils import sql_statements
 
 NO_TRANSACTION = "migrate:no-transaction"
 
+_BYTE_ORDER_MARK = "\ufeff"
+
 _HEAD = re.compile(r"(?:[ \t]*(?:--[^\n]*)?\n)+")
 _DIRECTIVE = re.compile(r"--\s*migrate\s*:\s*(?P<directive>\S.*?)\s*")
 _MARKER = re.compile(r"^[ \t]*--\s*migrate\s*:\s*(?P<direction>up|down)\b(?P<options>[^\n]*)$", re.MULTILINE)
@@ -57,7 +59,7 @@ def normalised(content: bytes) -> str:
         ValueError: the bytes are not UTF-8 text; the message says where.
     """
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ValueError(
@@ -67,6 +69,8 @@ def normalised(content: bytes) -> str:
     if zero >= 0:
         line = text.count("\n", 0, zero) + 1
         raise ValueError(f"line {line} holds a NUL character, which PostgreSQL cannot store: remove it")
+    if text.startswith(_BYTE_ORDER_MARK):
+        text = text[1:]
     text = text.replace("\r\n", "\n").rstrip()
     return text + "\n" if text else ""
 
@@ -153,8 +157,10 @@ def _head_is_transactional(text: str, line_above: int = 1) -> bool:
 
 def _markers(text: str) -> list[re.Match[str]]:
     """The markers of sections; what looks like one inside a string, a function or a comment is none."""
-    found = []
+    found: list[re.Match[str]] = []
     begin = 0
+    if "migrate" not in text:
+        return found
     for marker in _MARKER.finditer(text):
         if not sql_statements.is_open(text[begin : marker.start()]):
             found.append(marker)
