@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import demo
@@ -18,16 +19,17 @@ def run(name: str, *command: str) -> tuple[int, Path]:
     return demo.run_logged(command, log, lambda _task: None), log
 
 
-def build(version: str) -> str:
-    """Path of the artifact of a version."""
-    tree = CACHE / "source" / version
+def build(version: str, variant: str = "", change: Callable[[Path], None] | None = None) -> str:
+    """Path of the artifact of a version, or of a variant of it whose source tree was changed."""
+    name = f"{version}-{variant}" if variant else version
+    tree = CACHE / "source" / name
     sources.make(version, tree)
+    if change:
+        change(tree)
     variables = {"app_source": str(tree / "application"), "app_migrations": str(tree / "migrations")}
-    status, log = run(
-        f"build {version}", "ansible-playbook", "playbooks/build.yml", "--extra-vars", json.dumps(variables)
-    )
+    status, log = run(f"build {name}", "ansible-playbook", "playbooks/build.yml", "--extra-vars", json.dumps(variables))
     found = re.findall(r"(/\S+\.tar\.gz)\b", log.read_text())
-    assert status == 0 and found, f"{version} was not built: {log}"
+    assert status == 0 and found, f"{name} was not built: {log}"
     return str(found[-1])
 
 
