@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 from ansible_collections.roastify.ops.plugins.module_utils import sql_statements
 from ansible_collections.roastify.ops.plugins.module_utils.postgresql_driver import Cursor, DatabaseError
-from ansible_collections.roastify.ops.plugins.module_utils.sql_statements import Statement
+from ansible_collections.roastify.ops.plugins.module_utils.sql_statements import ConcurrentIndex, Statement
 
-_OF_REINDEX = re.compile(r"_cc(new|old)[0-9]*\"?$")
+_OF_REINDEX = re.compile(r"_cc(new|old)[0-9]*$")
 
 
 class ConcurrentBuild:
@@ -39,18 +39,18 @@ class ConcurrentBuild:
         """Drop what an interrupted build of the same index left."""
         if self._index is None:
             return
-        self._before = self._invalid()
-        for name in sorted(self._before):
-            if self._is_left_over(name):
+        invalid = self._invalid(self._index)
+        for name, left_over in sorted(invalid.items()):
+            if left_over:
                 self._drop(name)
-                self._before.discard(name)
+        self._before = {name for name, left_over in invalid.items() if not left_over}
 
     def failed(self) -> None:
         """Drop what this build left."""
         if self._index is None:
             return
         try:
-            for name in sorted(self._invalid() - self._before):
+            for name in sorted(set(self._invalid(self._index)) - self._before):
                 self._drop(name)
         except DatabaseError as error:  # the reason of the failed build counts; the next run drops it
             self._warn(f"an INVALID index is left on {self._index.relation}: {error.message}")
@@ -59,21 +59,40 @@ class ConcurrentBuild:
         """Tell of INVALID indexes that are still there."""
         if self._index is None:
             return
-        left = sorted(self._invalid())
+        left = sorted(self._invalid(self._index))
         if left:
             self._warn(
                 f"{', '.join(left)} on {self._index.relation} is INVALID: the server keeps it up to date but never "
                 "uses it; drop it (DROP INDEX CONCURRENTLY)"
             )
 
-    def _invalid(self) -> set[str]:
-        """The INVALID indexes of the relation that nobody is building, names with schema, quoted where needed."""
-        # The relation is a table, or the index that is built anew; TOAST tables have indexes, too.
+    def is_there(self) -> bool:
+        """Whether the index that was to be made is on its table, under its name, and can be used."""
+        if self._index is None or self._index.name is None:
+            return False
+        self._cursor.execute(
+            """SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_index AS entry
+                                JOIN pg_catalog.pg_class AS relation ON relation.oid = entry.indexrelid
+                               WHERE entry.indrelid = pg_catalog.to_regclass(%s) AND entry.indisvalid
+                                 AND relation.relname = %s::pg_catalog.name)""",
+            (self._index.relation, _unquoted(self._index.name)),
+        )
+        row = self._cursor.fetchone()
+        return row is not None and bool(row[0])
+
+    def _invalid(self, index: ConcurrentIndex) -> dict[str, bool]:
+        """The INVALID indexes of the relation that nobody builds, by SQL name, and whether such a build left them.
+
+        The relation is a table, or the index that is built anew; TOAST tables have indexes, too. The server cuts
+        long names off, which its type name does as well.
+        """
         self._cursor.execute(
             """WITH wanted AS (SELECT pg_catalog.to_regclass(%(relation)s) AS oid),
                     base AS (SELECT coalesce(entry.indrelid, wanted.oid) AS oid
                                FROM wanted LEFT JOIN pg_catalog.pg_index AS entry ON entry.indexrelid = wanted.oid)
-               SELECT pg_catalog.quote_ident(namespace.nspname) || '.' || pg_catalog.quote_ident(relation.relname)
+               SELECT pg_catalog.quote_ident(namespace.nspname) || '.' || pg_catalog.quote_ident(relation.relname),
+                      relation.relname::text,
+                      coalesce(relation.relname = %(name)s::pg_catalog.name, false)
                  FROM base
                  JOIN pg_catalog.pg_class AS base_relation ON base_relation.oid = base.oid
                  JOIN pg_catalog.pg_index AS entry ON entry.indrelid IN (base.oid, base_relation.reltoastrelid)
@@ -82,18 +101,17 @@ class ConcurrentBuild:
                 WHERE NOT entry.indisvalid AND relation.relkind = 'i'
                   AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_progress_create_index AS build
                                    WHERE build.index_relid = entry.indexrelid)""",
-            {"relation": self._index.relation if self._index else None},
+            {"relation": index.relation, "name": _unquoted(index.name) if index.name else None},
         )
-        return {name for (name,) in self._cursor.fetchall()}
-
-    def _is_left_over(self, name: str) -> bool:
-        if self._index is None:
-            return False
-        if self._index.action == "REINDEX":
-            return _OF_REINDEX.search(name) is not None
-        wanted = self._index.name
-        return wanted is not None and (name == wanted or name.split(".", 1)[1] in (wanted, wanted.strip('"')))
+        found = self._cursor.fetchall()
+        if index.action == "REINDEX":
+            return {sql_name: _OF_REINDEX.search(name) is not None for sql_name, name, _wanted in found}
+        return {sql_name: wanted for sql_name, _name, wanted in found}
 
     def _drop(self, name: str) -> None:
         self._cursor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
         self._warn(f"dropped the INVALID index {name}, left by an interrupted build")
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name

@@ -43,6 +43,11 @@ def statement_checksums_of(script: Script) -> str | None:
         return None
 
 
+def repairing(version: str) -> str:
+    """How a version is repaired, for the module and for the playbook."""
+    return f"state repaired, version {version}; for the playbook: -e migrate_repair={version}"
+
+
 def account(row: AppliedMigration, script: Script) -> str:
     """What differs between an applied migration and its file, in the manner of a diff.
 
@@ -58,8 +63,7 @@ def account(row: AppliedMigration, script: Script) -> str:
     deployment = f" (deployment {row.deployment_id})" if row.deployment_id else ""
     lines = [
         f"{script.file} was changed after it was applied{f' at {row.applied_at}' if row.applied_at else ''}{who}"
-        f"{deployment}: restore it and write a new migration, or accept the file as it is (state repaired, "
-        f"version {row.version})",
+        f"{deployment}: restore it and write a new migration, or accept the file as it is ({repairing(row.version)})",
         f"- {row.checksum}",
         f"+ {script.checksum}",
         *_statements_that_differ(row, script),
@@ -78,6 +82,8 @@ def _statements_that_differ(row: AppliedMigration, script: Script) -> list[str]:
             statements = statements[1:-1]
     except SqlError as error:
         return [f"+ {script.file}:{error.line}: {error.reason}"]
+    if len(statements) > _MOST_STATEMENTS:
+        return [f"  {len(statements)} statements, which are too many to tell which of them differ"]
     before = [it for it in row.statement_checksums.split(",") if it]
     now = [it for it in (statement_checksums(statements) or "").split(",") if it]
     if before == now:

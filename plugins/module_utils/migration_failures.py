@@ -67,15 +67,11 @@ def failed(session: Session, place: Place, error: DatabaseError) -> MigrationErr
         details[name] = scrub(text) if text else None
         if text:
             evidence.append(f"{name.upper()}: {details[name]}")
-    details["statement"] = scrub(statement.text) if statement else None
+    details["statement"] = _shortened(scrub(statement.text)) if statement else None
     count = len(step.checked.statements)
     if statement:
-        shown = scrub(statement.text)
         number = step.checked.statements.index(statement) + 1
-        evidence.append(
-            f"STATEMENT {number} of {count} (line {statement.line}): "
-            + (shown if len(shown) <= _LONGEST_STATEMENT else shown[:_LONGEST_STATEMENT] + " ...")
-        )
+        evidence.append(f"STATEMENT {number} of {count} (line {statement.line}): {details['statement']}")
     elif place.statements:
         first, last = place.statements[0], place.statements[-1]
         evidence.append(f"STATEMENT: one of those on lines {first.line} to {last.end_line}")
@@ -96,6 +92,10 @@ def failed(session: Session, place: Place, error: DatabaseError) -> MigrationErr
     direction = "" if step.direction == "up" else "rollback, "
     cause = f"{direction}{where}: {sqlstate or 'connection lost'}: {message}. {consequence}"
     return MigrationError(cause, _remedy(session, place, sqlstate, message), evidence, details)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_STATEMENT else text[:_LONGEST_STATEMENT] + " ..."
 
 
 def broke_out(step: Step) -> MigrationError:
@@ -144,6 +144,8 @@ def _remedy(session: Session, place: Place, sqlstate: str | None, message: str) 
         return f"A statement took longer than {limit}: make it smaller, or raise statement_timeout."
     if sqlstate == _INSUFFICIENT_PRIVILEGE:
         return "Grant the missing privilege to the role that migrates, or let it own the object; then run again."
+    if sqlstate == _ACTIVE_TRANSACTION and "before any query" in message:
+        return "Every migration has a transaction with the server's defaults: remove the command, then run again."
     if sqlstate == _ACTIVE_TRANSACTION:
         return "Put the statement into a migration of its own whose first line is -- migrate:no-transaction."
     if sqlstate == _READ_ONLY_TRANSACTION and not place.statements:

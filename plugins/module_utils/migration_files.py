@@ -119,6 +119,9 @@ def read_directory(directory: Path) -> MigrationSet:
     spelling: dict[tuple[int, str], str] = {}
     for name in _sql_files(directory):
         match = _FILE_NAME.fullmatch(name)
+        if not _is_unicode(name):
+            problems.append(f"{name!a}: the name holds bytes that are not UTF-8; rename it")
+            continue
         if match is None:
             problems.append(
                 f"{name}: not named NNN_name.up.sql, NNN_name.down.sql or NNN_name.sql; rename it or move it away"
@@ -156,6 +159,15 @@ def read_directory(directory: Path) -> MigrationSet:
         Migration(spelling[key], key[1], scripts["up"], scripts.get("down")) for key, scripts in sorted(found.items())
     )
     return MigrationSet(directory, migrations, tuple(_gaps(migrations)))
+
+
+def _is_unicode(name: str) -> bool:
+    """Whether a name of the file system can be written down, and does not hold bytes that Python only carries along."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _sql_files(directory: Path) -> list[str]:
@@ -276,6 +288,9 @@ def _refusal(statement: Statement, transactional: bool) -> str | None:
             else f"{NO_TRANSACTION} runs each statement by itself"
         )
         return f"{command} is not the migration's to say: {how}; remove it"
+    encoding = sql_statements.other_encoding(statement)
+    if encoding:
+        return f"{encoding} is not the encoding of this script, which is sent as UTF-8: remove the statement"
     if transactional:
         command = sql_statements.needs_no_transaction(statement)
         if command:
@@ -283,6 +298,8 @@ def _refusal(statement: Statement, transactional: bool) -> str | None:
                 f"{command} cannot run inside a transaction: put it into a migration of its own whose first line is "
                 f"-- {NO_TRANSACTION}"
             )
+    elif statement.head[:2] == ("DISCARD", "ALL"):
+        return "DISCARD ALL would give up the lock that keeps other runs away: remove it"
     elif sql_statements.changes_role(statement):
         return f"SET ROLE would outlast its statement in a {NO_TRANSACTION} migration: remove it"
     return None

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 from ansible_collections.roastify.ops.plugins.module_utils import migration_changes, sql_statements
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+from ansible_collections.roastify.ops.plugins.module_utils.migration_changes import repairing
 from ansible_collections.roastify.ops.plugins.module_utils.migration_files import (
     CheckedScript,
     Migration,
+    MigrationFilesError,
     MigrationSet,
     Script,
     check_scripts,
@@ -108,10 +110,16 @@ def contradictions(
             else:
                 problems.append(
                     f"{row.version}_{row.name} is applied, but its file is gone: restore it, or forget that it was "
-                    f"applied (state repaired, version {row.version})"
+                    f"applied ({repairing(row.version)})"
                 )
             continue
-        if row.checksum is not None and row.checksum != migration.up.checksum:
+        changed = row.checksum is not None and row.checksum != migration.up.checksum
+        if changed and row.name != migration.name:
+            problems.append(
+                f"version {row.version} was applied as {row.version}_{row.name}, and {migration.up.file} is another "
+                "migration: give it a number of its own"
+            )
+        elif changed:
             problems.append(migration_changes.account(row, migration.up))
         elif row.name != migration.name:
             warnings.append(f"version {row.version} was applied as {row.name}, its file says {migration.name}")
@@ -125,7 +133,8 @@ def contradictions(
         if migration.number < newest_applied:
             text = (
                 f"{migration.up.file} is not applied, but a newer version is ({schema_version(applied)}): give it "
-                "a higher number, or allow migrations out of order"
+                "a higher number, or allow migrations out of order (allow_out_of_order; for the playbooks: "
+                "-e db_migrate_allow_out_of_order=true)"
             )
             (warnings if allow_out_of_order else problems).append(text)
     return problems, warnings
@@ -159,8 +168,9 @@ def plan_up(
         for row in unfinished
         if row.direction == "down"
     ]
-    _refuse_contradictions(files, problems)
     todo = pending(files, applied)
+    problems += _lost_track([migration.up for migration in todo], todo, unfinished)
+    _refuse_contradictions(files, problems)
     if target != LATEST:
         limit = _known_version(target, files, applied)
         todo = [migration for migration in todo if migration.number <= limit]
@@ -172,6 +182,7 @@ def plan_up(
             )
     checked = check_scripts([migration.up for migration in todo], unwrap)
     warnings += [*_session_settings(checked), *(_interrupted(row) for row in unfinished)]
+    warnings += _no_way_back(todo, unwrap)
     steps = tuple(Step(migration, "up", script) for migration, script in zip(todo, checked))
     # A gap is news when something is about to run, and noise ever after.
     return Plan(steps, (*files.warnings, *warnings) if steps else tuple(warnings))
@@ -203,7 +214,8 @@ def plan_down(
     """
     latest_first = sorted(applied, key=lambda row: row.row_id, reverse=True)
     if target is not None:
-        limit = _known_version(target, files, applied, zero_is_known=True)
+        # Even where there is a version 000: that one stays with the target 000.
+        limit = -1 if target == "0" else _known_version(target, files, applied)
         rows = [row for row in latest_first if row.number > limit]
     else:
         count = steps or 0
@@ -215,7 +227,12 @@ def plan_down(
         rows = latest_first[:count]
     by_number = files.by_number()
     warnings = []
-    problems = []
+    problems = [
+        f"{row.version} was interrupted after statement {row.statements_done}: let it come to its end (state applied), "
+        f"or undo what it did and forget how far it came ({repairing(row.version)})"
+        for row in unfinished
+        if rows and row.direction == "up"
+    ]
     scripts = []
     todo = []
     for row in rows:
@@ -233,6 +250,7 @@ def plan_down(
                 warnings.append(
                     f"the way back of {migration.down.file} was changed after it was applied; it runs as it is"
                 )
+    problems += _lost_track(scripts, todo, unfinished)
     if problems:
         raise PlanError(
             "These migrations cannot be rolled back; nothing was run.",
@@ -250,7 +268,8 @@ def plan_down(
     if losses and not confirm_data_loss:
         raise PlanError(
             "This rollback would destroy data; nothing was run.",
-            "Make sure that there is a backup, then confirm the loss of data (confirm_data_loss).",
+            "Make sure that there is a backup, then confirm the loss of data (confirm_data_loss; for the playbooks: "
+            "-e db_migrate_confirm_data_loss=true).",
             losses,
         )
     warnings += [*_session_settings(checked), *(_interrupted(row) for row in unfinished)]
@@ -273,6 +292,13 @@ def plan_redo(
 
     Args and errors are those of plan_down. Migrations that are not taken back have to be as their files say.
     """
+    newest = max((row.number for row in applied), default=-1)
+    problems = [
+        f"{migration.up.file} is pending: apply it first (state applied), as a redo leaves it that failed on its way up"
+        for migration in pending(files, applied)
+        if migration.number > newest
+    ]
+    _refuse_contradictions(files, problems)
     down = plan_down(files, applied, steps, target, confirm_data_loss, unfinished, unwrap)
     redone = {step.migration.number for step in down.steps}
     kept = [row for row in applied if row.number not in redone]
@@ -308,7 +334,7 @@ def plan_baseline(
     interrupted = {row.number for row in unfinished} & {migration.number for migration in todo}
     problems += [
         f"{row.version} was interrupted after statement {row.statements_done}: let it come to its end (state applied), "
-        f"or forget how far it came (state repaired, version {row.version})"
+        f"or forget how far it came ({repairing(row.version)})"
         for row in unfinished
         if row.number in interrupted
     ]
@@ -373,6 +399,28 @@ def _agrees(row: AppliedMigration, migration: Migration) -> bool:
     return (row.checksum, row.down_checksum, row.name) == (migration.up.checksum, down, migration.name)
 
 
+def _no_way_back(migrations: Iterable[Migration], unwrap: bool) -> list[str]:
+    """Ways back that could not be taken; they can still be corrected when they are needed."""
+    try:
+        check_scripts([migration.down for migration in migrations if migration.down], unwrap)
+    except MigrationFilesError as error:
+        return [f"the way back cannot run as it is: {problem}" for problem in error.evidence]
+    return []
+
+
+def _lost_track(
+    scripts: Iterable[Script], migrations: Iterable[Migration], unfinished: Iterable[Unfinished]
+) -> list[str]:
+    """Scripts that were interrupted outside a transaction, and would now start anew inside one."""
+    interrupted = {row.number: row for row in unfinished}
+    return [
+        f"{script.file} was interrupted after statement {row.statements_done}, and is to run in a transaction now: "
+        f"give it its directive back, or undo what it did and start anew ({repairing(row.version)})"
+        for script, row in ((script, interrupted.get(it.number)) for script, it in zip(scripts, migrations))
+        if row is not None and script.transactional
+    ]
+
+
 def _refuse_contradictions(files: MigrationSet, problems: list[str]) -> None:
     if problems:
         raise PlanError(
@@ -399,24 +447,19 @@ def _session_settings(checked: Iterable[CheckedScript]) -> list[str]:
 def _interrupted(row: Unfinished) -> str:
     why = f" ({row.error})" if row.error else ""
     return (
-        f"{row.version} ({row.direction}) was interrupted after statement {row.statements_done}, started at "
-        f"{row.started_at}{why}: it resumes with the next one"
+        f"{row.version} ({row.direction}), started at {row.started_at}, is interrupted behind statement "
+        f"{row.statements_done}{why}, if no other run is at it now: it resumes with the next one"
     )
 
 
-def _known_version(
-    target: str,
-    files: MigrationSet,
-    recorded: Iterable[AppliedMigration | Unfinished],
-    zero_is_known: bool = False,
-) -> int:
+def _known_version(target: str, files: MigrationSet, recorded: Iterable[AppliedMigration | Unfinished]) -> int:
     known: Mapping[int, str] = {
         **{row.number: row.version for row in recorded},
         **{migration.number: migration.version for migration in files.migrations},
     }
     if target.isascii() and target.isdigit():
         number = int(target)
-        if number in known or (zero_is_known and number == 0):
+        if number in known:
             return number
     listed = ", ".join(known[number] for number in sorted(known)) or "none"
     raise PlanError(

@@ -23,10 +23,10 @@ from ansible_collections.roastify.ops.plugins.module_utils.sql_locks import Stat
 from ansible_collections.roastify.ops.plugins.module_utils.tables import align
 
 _CORRECTIONS = {
-    "baseline": "is recorded as applied, without being run",
-    "accept": "is recorded as its files are now",
-    "forget": "is no longer recorded as applied",
-    "restart": "is started from its first statement the next time",
+    "baseline": "record {} as applied, without running it",
+    "accept": "record {} as its files are now",
+    "forget": "forget that {} was applied",
+    "restart": "let {} start from its first statement the next time",
 }
 
 
@@ -35,7 +35,7 @@ _OUTSIDE = " (outside a transaction)"
 
 def correction_text(correction: Correction) -> str:
     """What a correction does, for people."""
-    return f"{correction.version}_{correction.name} {_CORRECTIONS[correction.action]}"
+    return _CORRECTIONS[correction.action].format(f"{correction.version}_{correction.name}")
 
 
 def correction_result(correction: Correction) -> dict[str, str]:

@@ -10,7 +10,6 @@ in a transaction are noted in the same one, so that none of them runs twice.
 from __future__ import annotations
 
 import random
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -58,8 +57,8 @@ _BATCH_STATEMENTS = 200
 _BATCH_CHARACTERS = 256 * 1024
 _BATCH = "pg_migrate_batch"
 _AT_ONCE_UP_TO = 20
-_DEFINES = ("CREATE", "COMMENT", "GRANT", "REVOKE")
-_OUT_OF_A_QUERY = re.compile(r"\bAS\s+\(*\s*(?:SELECT|WITH|VALUES|TABLE|EXECUTE)\b", re.IGNORECASE)
+_DEFINES = frozenset(("TABLE", "INDEX", "SEQUENCE", "TYPE", "FUNCTION", "PROCEDURE", "TRIGGER", "SCHEMA"))
+_QUERIES = frozenset(("SELECT", "VALUES", "EXECUTE"))
 
 
 @dataclass(frozen=True)
@@ -140,8 +139,7 @@ class Runner:
     def __post_init__(self) -> None:
         self._session = Session(self.connection_options, self.options, self.sleep)
         self._table = self._session.table
-        self._clean = False  # the session is as the last script of definitions found it
-        self._undurable = False  # commits have not waited for the disk
+        self._clean = False  # nothing has changed the session since it was cleaned up
         self.state_after: State | None = None
 
     def __enter__(self) -> Runner:
@@ -220,7 +218,6 @@ class Runner:
                 records = self._apply(step, records)
             self.state_after = records.state
         finally:
-            self._make_durable()
             self._session.unlock()
         return plan
 
@@ -228,7 +225,8 @@ class Runner:
         with self._session.cursor() as cursor:
             try:
                 self._table.prepare(cursor)
-                self._table.look(cursor, "")
+                # An event trigger may have changed the search_path meanwhile.
+                self._table.look(cursor, RESET + self._session.settings())
             except DatabaseError as error:
                 self._session.roll_back()
                 raise self._session.error(error, f"The table {self._table.name} cannot be prepared") from None
@@ -259,7 +257,7 @@ class Runner:
         """Run one migration, again where its failure may pass; what is recorded after it."""
         attempts = 0
         lost = False
-        at_once = _may_run_at_once(step)
+        at_once = self._table.is_plain and _may_run_at_once(step)
         while True:
             try:
                 if at_once:
@@ -278,6 +276,7 @@ class Runner:
                 lost = True
                 self.warnings.append(f"the connection was lost during {step.script.file}; connected again")
                 records = _Records(self._reconnect())
+                self._see_that_nothing_is_lost(records)
                 if records.holds(step):  # the server did commit, only its answer was lost
                     self.done.append(Done(step, 0))
                     return records
@@ -300,31 +299,38 @@ class Runner:
         self._session.lock()
         return self.state()
 
+    def _see_that_nothing_is_lost(self, records: _Records) -> None:
+        """A server that does not wait for its disk (synchronous_commit) forgets commits when it crashes."""
+        last = {done.step.migration.number: done for done in self.done}
+        lost = [done.step.script.file for done in last.values() if not records.holds(done.step)]
+        if lost:
+            raise PlanError(
+                f"The server crashed and forgot what it had committed: {', '.join(lost)}.",
+                "Run again: it finds out what is applied. Then see why commits do not wait for the disk "
+                "(synchronous_commit, fsync).",
+            )
+
     def _take_lock_again(self, previous: Step | None) -> None:
         who = f" by {previous.script.file}" if previous else ""
         self.warnings.append(f"the lock of the migrations was given up{who}; it was taken again")
         self._session.lock()
 
-    def _begin(self, cursor: Cursor, step: Step, settings: str, begin: str) -> int:
-        """Clean up after the previous script, make sure of the lock; the id of the new transaction, if any."""
+    def _clean_up(self, cursor: Cursor, step: Step, settings: str) -> None:
+        """Take back what the previous script left in the session, and make sure of the lock.
+
+        A message of its own: the server reads a message to its end, with the encoding and the rules of quoting that
+        hold when it comes, before any of it runs; and a transaction has the properties that hold when it begins.
+        """
         self._clean = False
-        self._session.connection.take_notices()
-        query = (
-            f"{RESET}{settings}{begin}SELECT {self._session.holds_lock}, "
-            f"{'pg_catalog.txid_current()' if begin else '0'}"
-        )
-        cursor.execute(query)
-        locked, transaction = cursor.fetchone()
-        if not locked:
-            self._session.roll_back()
+        for _attempt in range(2):
+            cursor.execute(f"{RESET}{settings}SELECT {self._session.holds_lock}")
+            if cursor.fetchone()[0]:
+                return
             self._take_lock_again(self.done[-1].step if self.done else None)
             if _Records(self.state()).holds(step):
                 raise PlanError(
                     f"{step.script.file} was run by somebody else meanwhile.", "Run again to see what is left to do."
                 )
-            cursor.execute(query)
-            transaction = cursor.fetchone()[1]
-        return int(transaction)
 
     def _notices(self) -> tuple[str, ...]:
         scrub = self.connection_options.scrub
@@ -342,49 +348,39 @@ class Runner:
     def _at_once(self, step: Step) -> Done:
         """Run a script of definitions and its record as one message, which spares four waits for the server.
 
-        The commit does not wait for the disk: definitions and record are one, so that a crash of the server takes back
-        both, of the newest migrations only. The end of the run waits for all of them.
-
         Raises:
             _NotAtOnce: it failed and was rolled back; another way has to find out where.
         """
         script, statements = step.script, step.checked.statements
-        begin = "BEGIN; SET LOCAL synchronous_commit = off; "
-        if not self._clean:
-            begin = (
-                f"{RESET}{self._session.settings()}{begin}"
-                f"SELECT 1 / (CASE WHEN {self._session.holds_lock} THEN 1 ELSE 0 END); "
-            )
         record = self._table.insertion(
             step.migration, step.migration.version, self._context(), SINCE_BEGIN, step.checked
         )
         text = script.text[statements[0].offset : statements[-1].offset + len(statements[-1].text)]
-        self._session.connection.take_notices()
         started = time.monotonic()
         try:
             with self._session.cursor() as cursor:
+                if not self._clean:
+                    self._clean_up(cursor, step, self._session.settings())
+                self._session.connection.take_notices()
                 # A comment may end the script, so that the next command needs a line of its own.
-                cursor.execute(f"{begin}{text}\n; {record}; COMMIT")
+                cursor.execute(f"BEGIN; {text}\n; {record}; COMMIT")
         except DatabaseError as error:
             self._raise_if_lost(error, statements)
             self._session.roll_back()
             raise _NotAtOnce from None
-        self._clean = self._undurable = True  # a definition changes nothing in the session
+        self._clean = True  # definitions like these change nothing in the session
         return Done(step, round((time.monotonic() - started) * 1000), self._notices())
-
-    def _make_durable(self) -> None:
-        """Wait until all commits are on the disk: one that waits takes the earlier ones along."""
-        if self._undurable and not self._session.connection.closed:
-            with self._session.cursor() as cursor:
-                cursor.execute(f"ROLLBACK; {RESET}SET synchronous_commit = on; SELECT pg_catalog.txid_current()")
-            self._undurable = False
 
     def _in_transaction(self, step: Step, records: _Records) -> Done:
         sent: Sequence[Statement] = ()
         try:
             with self._session.cursor() as cursor:
                 started = time.monotonic()
-                transaction = self._begin(cursor, step, self._session.settings(), "BEGIN; ")
+                self._clean_up(cursor, step, self._session.settings())
+                self._clean = False
+                self._session.connection.take_notices()
+                cursor.execute("BEGIN; SELECT pg_catalog.txid_current()")
+                transaction = int(cursor.fetchone()[0])
                 for sent in _parts(step.checked.statements):
                     try:
                         self._send(cursor, step, sent)
@@ -437,25 +433,30 @@ class Runner:
         # CREATE INDEX CONCURRENTLY waits without blocking anybody, and lock_timeout would leave it half done.
         polite = all(sql_statements.waits_politely(it) for it in statements if it.head[:1] != ("SET",))
         sent: Sequence[Statement] = ()
-        reached = 0
+        reached, version = 0, step.migration.version
         try:
             with self._session.cursor() as cursor:
                 started = time.monotonic()
-                self._begin(cursor, step, self._session.settings(0 if polite else None), "")
+                settings = self._session.settings(0 if polite else None)
+                self._clean_up(cursor, step, settings)
+                self._session.connection.take_notices()
                 self._table.prepare_unfinished(cursor)
-                self._table.look(cursor, "")
+                self._table.look(cursor, RESET + settings)
                 row = records.unfinished.get(step.migration.number)
                 reached = first = self._resume_at(cursor, step, row)
+                version = row.version if row else step.migration.version
+                # One that failed said so; only one that was killed may have done more than it could note.
+                killed = row is not None and row.error is None
                 self._set_again(cursor, statements[:first])
                 for index in range(first, len(statements)):
                     sent = (statements[index],)
-                    self._run_and_note(cursor, step, index, resumed=row is not None and index == first)
+                    self._run_and_note(cursor, step, version, index, resumed=killed and index == first)
                     reached = index + 1
                 sent = ()
                 duration = round((time.monotonic() - started) * 1000)
                 notices = self._notices()
                 cursor.execute("BEGIN")
-                self._table.finish(cursor, step)
+                self._table.finish(cursor, version)
                 self._record(cursor, step, duration, records)
                 cursor.execute("COMMIT")
                 return Done(step, duration, notices)
@@ -464,7 +465,7 @@ class Runner:
             self._session.roll_back()
             place = Place(step, sent, reached, records.state.schema_version)
             failure = migration_failures.failed(self._session, place, error)
-            self._note_failure(step, reached, failure)
+            self._note_failure(step, version, reached, failure)
             raise failure from None
         except BaseException:
             self._session.roll_back()
@@ -474,7 +475,7 @@ class Runner:
         statements = step.checked.statements
         if row is None or row.direction != step.direction:
             if row is not None:
-                self._table.finish(cursor, step)
+                self._table.finish(cursor, row.version)
             self._table.start(cursor, step, self.options.applied_by)
             return 0
         if row.done_checksum != done_checksum(statements[: row.statements_done]):
@@ -492,16 +493,17 @@ class Runner:
             if _is_of_session(statement):
                 cursor.execute(statement.text)
 
-    def _run_and_note(self, cursor: Cursor, step: Step, index: int, resumed: bool) -> None:
+    def _run_and_note(self, cursor: Cursor, step: Step, version: str, index: int, resumed: bool) -> None:
         """Run one statement and note it, again where it could not get its locks."""
         attempts = 0
         while True:
             try:
-                if not self._run_and_note_in_transaction(cursor, step, index):
+                if not self._run_and_note_in_transaction(cursor, step, version, index):
                     self._execute_alone(cursor, step.checked.statements[index], resumed)
                     if not self._session.connection.idle:
                         raise migration_failures.broke_out(step)
-                    self._table.progress(cursor, step, index + 1)
+                    self._table.progress(cursor, step, version, index + 1)
+                self._see_the_lock(cursor, step)
                 return
             except DatabaseError as error:
                 lost = self._session.connection.closed
@@ -511,7 +513,15 @@ class Runner:
                 attempts += 1
                 self._pause(attempts)
 
-    def _run_and_note_in_transaction(self, cursor: Cursor, step: Step, index: int) -> bool:
+    def _see_the_lock(self, cursor: Cursor, step: Step) -> None:
+        cursor.execute(f"SELECT {self._session.holds_lock}")
+        if not cursor.fetchone()[0]:
+            raise PlanError(
+                f"{step.script.file} gave the lock of the migrations up, so that another run could do the same.",
+                "Remove what does that (pg_advisory_unlock_all, DISCARD ALL), and run again: it goes on there.",
+            )
+
+    def _run_and_note_in_transaction(self, cursor: Cursor, step: Step, version: str, index: int) -> bool:
         """Run one statement and note it, both or neither; False if the server cannot run it in a transaction."""
         statement = step.checked.statements[index]
         if _is_of_session(statement) or sql_statements.needs_no_transaction(statement):
@@ -519,7 +529,7 @@ class Runner:
         try:
             cursor.execute("BEGIN")
             cursor.execute(statement.text)
-            self._table.progress(cursor, step, index + 1)
+            self._table.progress(cursor, step, version, index + 1)
             cursor.execute("COMMIT")
         except DatabaseError as error:
             if self._session.connection.closed or error.sqlstate not in _NOT_IN_A_TRANSACTION:
@@ -538,16 +548,19 @@ class Runner:
         except DatabaseError as error:
             if self._session.connection.closed:
                 raise
-            if resumed and self._was_done_before(cursor, statement, error):
+            if resumed and self._was_done_before(cursor, statement, error, build):
                 self.warnings.append(f"line {statement.line} was already done: {error.message}")
                 return
             build.failed()
             raise
         build.done()
 
-    def _was_done_before(self, cursor: Cursor, statement: Statement, error: DatabaseError) -> bool:
+    @staticmethod
+    def _was_done_before(cursor: Cursor, statement: Statement, error: DatabaseError, build: ConcurrentBuild) -> bool:
         """Whether the interrupted run did this one, and was killed before it could note it."""
         command = sql_statements.needs_no_transaction(statement)
+        if command == "CREATE INDEX CONCURRENTLY":
+            return error.sqlstate in _ALREADY_THERE and build.is_there()
         if command == "DETACH PARTITION CONCURRENTLY":
             if error.sqlstate == _WRONG_STATE:  # begun, and broken off behind its first half
                 cursor.execute(f"{statement.text[: -len('CONCURRENTLY')]} FINALIZE")
@@ -555,13 +568,13 @@ class Runner:
             return error.sqlstate == _UNDEFINED_TABLE
         return error.sqlstate in (_GONE if statement.head[:1] == ("DROP",) else _ALREADY_THERE)
 
-    def _note_failure(self, step: Step, reached: int, failure: MigrationError) -> None:
+    def _note_failure(self, step: Step, version: str, reached: int, failure: MigrationError) -> None:
         if self._session.connection.closed:
             return
         try:
             with self._session.cursor() as cursor:
                 cursor.execute(RESET + self._session.settings())
-                self._table.progress(cursor, step, reached, failure.details["message"])
+                self._table.progress(cursor, step, version, reached, failure.details["message"])
         except DatabaseError:
             pass  # the row is there since the start of the migration; it only lacks the reason
 
@@ -580,7 +593,10 @@ class _AtStatement(Exception):
 
 
 def _may_run_at_once(step: Step) -> bool:
-    """Whether a script may be run again to find out where it failed: a few definitions that nobody has to wait for."""
+    """Whether a script may be run again to find out where it failed: a few definitions that nobody has to wait for.
+
+    They run no query and no function, so that the session is the same afterwards.
+    """
     from ansible_collections.roastify.ops.plugins.module_utils import sql_locks  # a run without work needs none of it
 
     statements = step.checked.statements
@@ -588,9 +604,22 @@ def _may_run_at_once(step: Step) -> bool:
         step.direction == "up"
         and step.script.transactional
         and 0 < len(statements) <= _AT_ONCE_UP_TO
-        and all(it.head[0] in _DEFINES and not _OUT_OF_A_QUERY.search(it.text) for it in statements)
+        and all(_only_defines(it) for it in statements)
         and all(lock.blocks == sql_locks.NOTHING and not lock.scans for lock in sql_locks.locks_of(statements))
     )
+
+
+def _only_defines(statement: Statement) -> bool:
+    words = [token.upper() for token in sql_statements.tokens(statement.text)]
+    if words[0] in ("COMMENT", "GRANT", "REVOKE"):
+        return True
+    what = next((word for word in words[1:] if word not in ("OR", "REPLACE", "UNIQUE", "UNLOGGED")), "")
+    if words[0] != "CREATE" or what not in _DEFINES:
+        return False
+    # A table made by a query, of a partition whose bounds are computed, or a temporary one is no mere definition.
+    if _QUERIES.intersection(words) or ("AS", "TABLE") in zip(words, words[1:]):
+        return False
+    return not any(word.strip('"').startswith("PG_TEMP") for word in words)
 
 
 def _parts(statements: Sequence[Statement]) -> Iterator[Sequence[Statement]]:
@@ -602,7 +631,9 @@ def _parts(statements: Sequence[Statement]) -> Iterator[Sequence[Statement]]:
     first = 0
     for index, statement in enumerate(statements):
         too_long = statement.offset + len(statement.text) - statements[first].offset > _BATCH_CHARACTERS
-        if index > first and (too_long or index - first >= _BATCH_STATEMENTS):
+        # The server reads a message to its end before a setting in it takes effect.
+        behind_a_setting = index > 0 and _is_of_session(statements[index - 1])
+        if index > first and (too_long or behind_a_setting or index - first >= _BATCH_STATEMENTS):
             yield statements[first:index]
             first = index
     yield statements[first:]
@@ -610,7 +641,9 @@ def _parts(statements: Sequence[Statement]) -> Iterator[Sequence[Statement]]:
 
 def _is_of_session(statement: Statement) -> bool:
     """Whether a statement makes a setting of the session, which a transaction that is rolled back would take along."""
-    return statement.head[:1] in (("SET",), ("RESET",))
+    if statement.head[:1] in (("SET",), ("RESET",)):
+        return True
+    return statement.head[:1] == ("SELECT",) and "set_config" in statement.text.lower()
 
 
 def _has_savepoints(statements: Sequence[Statement]) -> bool:

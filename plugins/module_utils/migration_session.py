@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +28,10 @@ from ansible_collections.roastify.ops.plugins.module_utils.postgresql_driver imp
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK = "40P01"
 
-RESET = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; DEALLOCATE ALL; DISCARD TEMP; "
+RESET = (
+    "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; DEALLOCATE ALL; DISCARD TEMP; "
+    "DISCARD SEQUENCES; "
+)
 """DISCARD ALL, but for the advisory lock, which that would give free."""
 
 
@@ -127,6 +131,9 @@ class Session:
             "tcp_keepalives_interval": "10",
             "tcp_keepalives_count": "3",
         }
+        settings["idle_in_transaction_session_timeout"] = "0"
+        if self.connection.server_version >= 170000:
+            settings["transaction_timeout"] = "0"
         if self.connection.server_version >= 140000:
             settings["client_connection_check_interval"] = "'1s'"
             settings["idle_session_timeout"] = "0"
@@ -139,8 +146,9 @@ class Session:
 
     def _timeouts(self, lock_timeout: float) -> dict[str, str]:
         return {
-            "lock_timeout": str(int(lock_timeout * 1000)),
-            "statement_timeout": str(int(self.options.statement_timeout * 1000)),
+            # Rounded up, since 0 would mean without limit.
+            "lock_timeout": str(math.ceil(lock_timeout * 1000)),
+            "statement_timeout": str(math.ceil(self.options.statement_timeout * 1000)),
         }
 
     def roll_back(self) -> None:
@@ -188,7 +196,7 @@ class Session:
                     raise LockNotFree(
                         f"Another migration run on {self.connection_options} holds the lock; waited "
                         f"{self.options.lock_wait:g} s.",
-                        "Wait for it to end. If it hangs, end its connection: SELECT pg_terminate_backend(pid).",
+                        "Wait for it to end, or cancel it, which ends that run: SELECT pg_cancel_backend(pid).",
                         self._holder(cursor),
                     )
                 self._sleep(min(pause, max(deadline - time.monotonic(), 0.01)))
@@ -237,18 +245,24 @@ class Session:
         return OperationError(f"{what}: {error.sqlstate or 'connection'}: {message}.", remedy)
 
     def long_transactions(self) -> list[str]:
-        """Who may hold the locks that a migration waits for: the three oldest open transactions."""
+        """Who may hold the locks that a migration waits for: the three oldest transactions that hold some.
+
+        Locks are there for every role to see; since when, and what for, for members of pg_read_all_stats only.
+        """
         try:
             with self.cursor() as cursor:
                 cursor.execute(
                     """SELECT pid, application_name, usename, state,
-                              extract(epoch FROM clock_timestamp() - xact_start)::bigint
+                              extract(epoch FROM pg_catalog.clock_timestamp() - xact_start)::bigint
                          FROM pg_catalog.pg_stat_activity
-                        WHERE datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()
-                        ORDER BY xact_start LIMIT 3"""
+                        WHERE datname = pg_catalog.current_database() AND pid <> pg_catalog.pg_backend_pid()
+                          AND pid IN (SELECT pid FROM pg_catalog.pg_locks
+                                       WHERE granted AND locktype = 'relation' AND relation >= 16384)
+                        ORDER BY xact_start NULLS LAST LIMIT 3"""
                 )
                 return [
-                    f'OPEN TRANSACTION: pid {pid}, application "{application}", user {user}, {state}, for {seconds} s'
+                    f'OPEN TRANSACTION: pid {pid}, application "{application}", user {user}'
+                    + (f", {state}, for {seconds} s" if state else ", more is not for this role to see")
                     for pid, application, user, state, seconds in cursor.fetchall()
                 ]
         except DatabaseError:

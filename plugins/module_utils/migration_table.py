@@ -27,6 +27,9 @@ from ansible_collections.roastify.ops.plugins.module_utils.postgresql import ide
 from ansible_collections.roastify.ops.plugins.module_utils.postgresql_driver import Cursor
 from ansible_collections.roastify.ops.plugins.module_utils.sql_statements import Statement
 
+LONGEST_TABLE_NAME = 63 - len("_unfinished")
+"""In bytes: NAMEDATALEN - 1 less the ending; the server would cut longer names off, and both tables be one."""
+
 REQUIRED_COLUMNS = ("id", "version", "name", "applied_at")
 EXTRA_COLUMNS = {
     "checksum": "text",
@@ -55,6 +58,9 @@ SELECT pg_catalog.current_database(),
        pg_catalog.pg_has_role(relation.relowner, 'USAGE'),
        pg_catalog.has_table_privilege(relation.oid, 'SELECT'),
        pg_catalog.has_table_privilege(relation.oid, 'INSERT'),
+       pg_catalog.row_security_active(relation.oid),
+       NOT (relation.relhastriggers OR relation.relhasrules OR relation.relrowsecurity
+            OR EXISTS (SELECT 1 FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D')),
        (SELECT pg_catalog.array_agg(ARRAY[attname::text, pg_catalog.format_type(atttypid, NULL),
                                           (attnotnull AND NOT atthasdef AND attidentity = '')::text]
                                     ORDER BY attnum)
@@ -117,6 +123,13 @@ class TrackingTable:
         self._wanted_schema = schema or None
         self.table = table
         self.database: Database | None = None
+        self.is_plain = False
+        """Whether neither triggers, rules nor policies change what is written to it, nor event triggers definitions."""
+        if len(table.encode()) > LONGEST_TABLE_NAME:
+            raise TableError(
+                f"The name {table} is too long for a table of migrations: {len(table.encode())} bytes.",
+                f"Give one of at most {LONGEST_TABLE_NAME} bytes, which leaves room for {table}_unfinished.",
+            )
 
     @property
     def name(self) -> str:
@@ -161,17 +174,23 @@ class TrackingTable:
             settings.replace("%", "%%") + _DESCRIBE,
             {"qualified": qualified, "schema": self._wanted_schema, "unfinished": self.table + "_unfinished"},
         )
-        (name, recovery, read_only, schema, create, kind, owner, may_select, may_insert, columns, unfinished) = (
-            cursor.fetchone()
-        )
+        told = cursor.fetchone()
+        name, recovery, read_only, schema, create, kind, owner, may_select, may_insert = told[:9]
+        hides_rows, plain, columns, unfinished = told[9:]
         if schema is None or create is None:
             missing = f"The schema {schema} does not exist" if schema else "The search_path names no schema that exists"
             raise TableError(
                 f'{missing} in database "{name}", so there is no place for the table {self.table}.',
                 "Create the schema, or name another one (table: schema.table).",
             )
+        self.is_plain = bool(plain)
         if kind is not None:
             self._check_shape(schema, kind, columns)
+            if hides_rows:
+                raise TableError(
+                    f"Row security hides rows of {schema}.{self.table} from this role: what is applied cannot be told.",
+                    "Run with the role that owns the table, or with one that bypasses row security (BYPASSRLS).",
+                )
             if not may_select:
                 raise TableError(
                     f"This role may not read {schema}.{self.table}.", f"GRANT SELECT ON {schema}.{self.table} to it."
@@ -431,22 +450,36 @@ class TrackingTable:
             (step.migration.version, step.direction, done_checksum(()), applied_by),
         )
 
-    def progress(self, cursor: Cursor, step: Step, statements_done: int, error: str | None = None) -> None:
-        """Note how far a migration outside a transaction has come, and what stopped it."""
+    def progress(
+        self, cursor: Cursor, step: Step, version: str, statements_done: int, error: str | None = None
+    ) -> None:
+        """Note how far a migration outside a transaction has come, and what stopped it.
+
+        Args:
+            cursor: of the session.
+            step: what is run.
+            version: as the row writes it, which may be another spelling than that of the file.
+            statements_done: of the script.
+            error: what stopped it.
+        """
         cursor.execute(
             f"""UPDATE {self._unfinished_in_query}
-                   SET statements_done = %s, done_checksum = %s, error = %s WHERE version = %s""",
-            (
-                statements_done,
-                done_checksum(step.checked.statements[:statements_done]),
-                error,
-                step.migration.version,
-            ),
+                   SET statements_done = %s, done_checksum = %s, error = %s WHERE version = %s RETURNING version""",
+            (statements_done, done_checksum(step.checked.statements[:statements_done]), error, version),
         )
+        self._expect_row(cursor, version)
 
-    def finish(self, cursor: Cursor, step: Step) -> None:
+    def finish(self, cursor: Cursor, version: str) -> None:
         """Forget the progress of a migration that came to its end."""
-        cursor.execute(f"DELETE FROM {self._unfinished_in_query} WHERE version = %s", (step.migration.version,))
+        cursor.execute(f"DELETE FROM {self._unfinished_in_query} WHERE version = %s RETURNING version", (version,))
+        self._expect_row(cursor, version)
+
+    def _expect_row(self, cursor: Cursor, version: str) -> None:
+        if cursor.fetchone() is None:
+            raise TableError(
+                f"The row of version {version} is gone from {self.unfinished_name}.",
+                "Find out what deleted it; see what of the script is done before running again.",
+            )
 
 
 def _checksums(migration: Migration, checked: CheckedScript | None) -> dict[str, str | None]:

@@ -21,7 +21,7 @@ NO_TRANSACTION = "migrate:no-transaction"
 
 _BYTE_ORDER_MARK = "\ufeff"
 
-_HEAD = re.compile(r"(?:[ \t]*(?:--[^\n]*)?\n)+")
+_HEAD = re.compile(r"(?:[ \t]*(?:--[^\n]*|/\*(?:[^*]|\*(?!/))*\*/[ \t]*)?\n)+")
 _DIRECTIVE = re.compile(r"--\s*migrate\s*:\s*(?P<directive>\S.*?)\s*")
 _MARKER = re.compile(r"^[ \t]*--\s*migrate\s*:\s*(?P<direction>up|down)\b(?P<options>[^\n]*)$", re.MULTILINE)
 _OPTIONS = {"": True, "transaction:true": True, "no-transaction": False, "transaction:false": False}
@@ -119,6 +119,10 @@ def divided(text: str) -> dict[str, Section]:
     if not Section(above, True).is_blank:
         line = _line(text, len(above) - len(above.lstrip()))
         raise ValueError(f"line {line}: stands above the first section and would never run: move it into one")
+    if not _head_is_transactional(above):
+        raise ValueError(
+            f"{NO_TRANSACTION} stands above the sections: write it behind the one it is for: migrate:up no-transaction"
+        )
     sections: dict[str, Section] = {}
     ends = [*(marker.start() for marker in markers[1:]), len(text)]
     for marker, end in zip(markers, ends):

@@ -13,8 +13,9 @@ import re
 from ansible_collections.roastify.ops.plugins.module_utils import postgresql, postgresql_programs
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.migration_table import TrackingTable
-from ansible_collections.roastify.ops.plugins.module_utils.postgresql import ConnectionOptions
+from ansible_collections.roastify.ops.plugins.module_utils.postgresql import ConnectionOptions, literal
 from ansible_collections.roastify.ops.plugins.module_utils.postgresql_driver import DatabaseError
+from ansible_collections.roastify.ops.plugins.module_utils.sql_statements import without_secrets
 
 # What says who applied a migration, when and how long it took is true of one database only.
 _COLUMNS = ("version", "name", "checksum", "down_checksum", "statement_checksums")
@@ -37,6 +38,8 @@ def dump_schema(
 ) -> str:
     """The schema of a database as SQL for psql, with the applied migrations as rows at the end.
 
+    Subscriptions are left out, and passwords of user mappings are hidden, since the file is meant to be shared.
+
     Args:
         options: the database; its password goes to pg_dump through the environment.
         table: the tracking table, or schema.table.
@@ -49,12 +52,14 @@ def dump_schema(
     """
     if not options.database:
         raise SchemaError("No database to dump is named.", "Name it (database, PG_DATABASE).")
-    command = ["pg_dump", "--schema-only", "--no-password", "--lock-wait-timeout=60s", "--encoding=UTF8"]
+    # Subscriptions hold the password of another server; they belong to one server and not to a schema.
+    command = ["pg_dump", "--schema-only", "--no-subscriptions", "--no-password", "--lock-wait-timeout=60s"]
+    command.append("--encoding=UTF8")
     command += [] if owners else ["--no-owner"]
     command += [] if privileges else ["--no-privileges"]
     rows = _migration_rows(options, table)
     text = postgresql_programs.run(options, command, f"The schema of {options} cannot be read", SchemaError)
-    return normalise(text) + rows
+    return without_secrets(normalise(text)) + rows
 
 
 def normalise(text: str) -> str:
@@ -106,7 +111,7 @@ def _migration_rows(options: ConnectionOptions, name: str) -> str:
         connection.close()
     if not rows:
         return ""
-    values = ",\n".join(f"    ({', '.join(_literal(value) for value in row)})" for row in rows)
+    values = ",\n".join(f"    ({', '.join(literal(value) for value in row)})" for row in rows)
     return "\n".join(
         (
             "",
@@ -119,10 +124,3 @@ def _migration_rows(options: ConnectionOptions, name: str) -> str:
             "",
         )
     )
-
-
-def _literal(value: str | None) -> str:
-    if value is None:
-        return "NULL"
-    quoted = "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
-    return "E" + quoted if "\\" in value else quoted

@@ -42,17 +42,38 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _ESCAPE_STRING_TOKEN = re.compile(_ESCAPE_STRINGS, re.DOTALL)
+_CLIENT_ENCODING = re.compile(
+    r"set\s+(?:session\s+|local\s+)?(?:client_encoding\s*(?:=|\bto\b)|names)\s*'?([\w-]+)'?", re.IGNORECASE
+)
 _BLOCK_EDGE = re.compile(r"/\*|\*/")
 _NO_ESCAPES = re.compile(
     r"\s*set\s+(?:session\s+|local\s+)?standard_conforming_strings\s*(?:=|\bto\b)\s*'?(off|false|no|0|on|true|yes|1)\b",
     re.IGNORECASE,
 )
-_PASSWORD = re.compile(rf"\b(PASSWORD)(\s*)(?:[eE]?{_ESCAPE_STRING}|\$(\w*)\$.*?\$\3\$)", re.IGNORECASE | re.DOTALL)
-
-# In the body of a DO block, which is not split; EXECUTE may hold it in quotes.
-_LOSS_IN_A_BLOCK = re.compile(
-    r"\b(?:TRUNCATE|DELETE\s+FROM|DROP\s+(?:TABLE|SCHEMA|COLUMN|OWNED|DATABASE)|DROP\b[^;]*\bCASCADE)\b", re.IGNORECASE
+_GAP = r"(?:\s|--[^\n]*\n|/\*.*?\*/)*"
+# PASSWORD 'x' with whatever may stand between and before, in a chain of literals, quoted twice within EXECUTE, or as
+# the option "password" of a user mapping.
+_PASSWORD = re.compile(
+    rf"""\b(PASSWORD"?)({_GAP}=?{_GAP})"""
+    rf"""(?:''(?:[^']|'''')+?''(?!')|(?:U&|[eEbB])?{_ESCAPE_STRINGS}|\$(\w*)\$.*?\$\3\$)""",
+    re.IGNORECASE | re.DOTALL,
 )
+_PASSWORD_IN_A_STRING = re.compile(r"""\b(password\s*=\s*)(?:\\'[^']*\\'|''[^']*''|[^\s'"]+)""", re.IGNORECASE)
+_PASSWORD_IN_A_URL = re.compile(r"""(://[^\s/:@'"]*:)[^\s@'"]+(@)""")
+_SECRET_SETTING = re.compile(
+    rf"""(\bSET\s+[\w."]*(?:secret|password|token|credential|_key)[\w"]*\s*(?:=|\bTO\b)\s*){_ESCAPE_STRING}""",
+    re.IGNORECASE | re.DOTALL,
+)
+_PASSWORD_TO_COME = re.compile(r"\bPASSWORD\W{0,3}%[-0-9$]*[LIs]", re.IGNORECASE)
+_ANY_LITERAL = re.compile(r"'(?:[^']|'')*'")
+_HIDDEN = "'********'"
+
+# What stands in the body of a DO block, which is not split; EXECUTE may hold it in quotes.
+_LOSS_IN_A_BLOCK = re.compile(
+    r"\b(?:TRUNCATE|DELETE\s+FROM|DROP\s+(?:TABLE|SCHEMA|COLUMN|OWNED|DATABASE))\b", re.IGNORECASE
+)
+_DROP = re.compile(r"\bDROP\b", re.IGNORECASE)
+_CASCADE = re.compile(r"\bCASCADE\b", re.IGNORECASE)
 
 HEAD_LENGTH = 24
 
@@ -205,7 +226,7 @@ def _statements(text: str, lines: Lines) -> Iterator[Statement]:
         word = token.upper() if kind == "word" else ""
         if len(head) < HEAD_LENGTH:
             if word:
-                head.append(word)
+                head.append(_upper(token))
             elif kind in ("identifier", "mark"):
                 head.append(token)
         if token == "(":
@@ -225,6 +246,11 @@ def _statements(text: str, lines: Lines) -> Iterator[Statement]:
         yield statement
 
 
+def _upper(token: str) -> str:
+    """A word in upper case, as far as the server folds it."""
+    return "".join(letter.upper() if letter.isascii() else letter for letter in token)
+
+
 def _end_of_comment(text: str, begin: int, lines: Lines) -> int:
     depth = 0
     for edge in _BLOCK_EDGE.finditer(text, begin):
@@ -242,12 +268,16 @@ def _creates_routine(head: list[str]) -> bool:
 def _refuse_copy_data(statement: Statement) -> None:
     if statement.head[:1] != ("COPY",):
         return
-    if re.search(r"\bFROM\s+STDIN\b", statement.text, re.IGNORECASE):
+    words = [token.upper() for token in tokens(statement.text)]
+    pairs = set(zip(words, words[1:]))
+    if ("FROM", "STDIN") in pairs:
         raise SqlError(
             statement.line,
             "COPY ... FROM STDIN needs data from a client, which a migration has not: write INSERT statements "
             "(pg_dump --inserts does)",
         )
+    if ("TO", "STDOUT") in pairs:
+        raise SqlError(statement.line, "COPY ... TO STDOUT needs a client that takes the data: remove it")
 
 
 def transaction_control(statement: Statement) -> str | None:
@@ -289,6 +319,13 @@ def is_wrapped(statements: Sequence[Statement]) -> bool:
     return len(statements) > 1 and _begins_plainly(statements[0]) and _commits_plainly(statements[-1])
 
 
+def other_encoding(statement: Statement) -> str | None:
+    """The encoding that a statement says the client speaks, if it is another than the UTF-8 that it does speak."""
+    found = _CLIENT_ENCODING.match(statement.text)
+    encoding = found.group(1) if found else None
+    return None if encoding is None or encoding.upper().replace("-", "") in ("UTF8", "UNICODE", "DEFAULT") else encoding
+
+
 def session_setting(statement: Statement) -> str | None:
     """The setting that a statement changes for the rest of the session, if it does; None for SET LOCAL and others."""
     if statement.head[:1] != ("SET",):
@@ -304,7 +341,7 @@ def session_setting(statement: Statement) -> str | None:
 
 def changes_role(statement: Statement) -> bool:
     """Whether the statement lets the rest of the session act as another role."""
-    words = [word for word in statement.head[:4] if word not in ("SESSION", "LOCAL")]
+    words = [word.strip('"').upper() for word in statement.head[:4] if word not in ("SESSION", "LOCAL")]
     if words[:1] != ["SET"]:
         return False
     return words[1:2] in (["ROLE"], ["AUTHORIZATION"])
@@ -371,6 +408,8 @@ def concurrent_index(statement: Statement) -> ConcurrentIndex | None:
     name = None
     if rest and rest[0] != "ON":
         name, rest = rest[0], rest[1:]
+    if name == "U" and re.search(r"\bU&\"", statement.text, re.IGNORECASE):
+        name, rest = None, rest[1:]  # a name in escapes, which only the server can read
     rest = rest[1:]  # ON
     if rest[:1] == ["ONLY"]:
         rest = rest[1:]
@@ -397,7 +436,10 @@ def _relation(words: list[str]) -> str | None:
 
 
 def _folded(token: str) -> str:
-    return token if token.startswith('"') else token.lower()
+    """A name as the server folds it: ASCII letters only, where its encoding is UTF-8."""
+    if token.startswith('"'):
+        return token
+    return "".join(letter.lower() if letter.isascii() else letter for letter in token)
 
 
 def loses_data(statement: Statement) -> bool:
@@ -407,24 +449,36 @@ def loses_data(statement: Statement) -> bool:
     DO block writes them. What a function does that was made elsewhere is not seen.
     """
     first, second = (*statement.head, "", "")[:2]
+    text = statement.text
     if first == "DO":
-        return _LOSS_IN_A_BLOCK.search(statement.text) is not None
+        cascades = _CASCADE.search(text) is not None and _DROP.search(text) is not None
+        return cascades or _LOSS_IN_A_BLOCK.search(text) is not None
     if first in ("TRUNCATE", "DELETE") or (first == "DROP" and second in ("TABLE", "SCHEMA", "DATABASE", "OWNED")):
         return True
-    if first == "DROP" or (first, second) == ("ALTER", "TABLE"):
-        if re.search(r"\bCASCADE\s*$", statement.text, re.IGNORECASE):
-            return True
+    if first not in ("DROP", "ALTER", "WITH", "MERGE", "COPY", "EXPLAIN", "PREPARE"):
+        return False
+    words = [token.upper() for token in tokens(text)]  # free of comments
+    if first in ("WITH", "MERGE", "COPY", "EXPLAIN", "PREPARE"):
+        return "DELETE" in words or "TRUNCATE" in words
+    if words[-1:] == ["CASCADE"]:
+        return True
+    if (first, second) == ("ALTER", "TABLE"):
         kept = ("CONSTRAINT", "DEFAULT", "NOT", "IDENTITY", "EXPRESSION")
-        dropped = re.findall(r'\bDROP\s+(\w+|")', statement.text, re.IGNORECASE) if first == "ALTER" else []
-        return any(word.upper() not in kept for word in dropped)
-    if first == "WITH":
-        return re.search(r"\bDELETE\s+FROM\b", statement.text, re.IGNORECASE) is not None
-    return False
+        return any(word == "DROP" and after not in kept for word, after in zip(words, words[1:]))
+    return (first, second) == ("ALTER", "TYPE") and ("DROP", "ATTRIBUTE") in zip(words, words[1:])
 
 
 def without_secrets(text: str) -> str:
-    """The text with the literals after PASSWORD (CREATE ROLE, ALTER USER MAPPING ...) hidden."""
-    return _PASSWORD.sub(r"\1\2'********'", text)
+    """The text with passwords hidden: after PASSWORD, in connection strings and URLs, in settings that hold secrets.
+
+    Where a password is put together (format with PASSWORD %L), every literal is hidden.
+    """
+    if _PASSWORD_TO_COME.search(text):
+        return _ANY_LITERAL.sub(_HIDDEN, text)
+    text = _PASSWORD.sub(rf"\1\2{_HIDDEN}", text)
+    text = _PASSWORD_IN_A_STRING.sub(r"\1********", text)
+    text = _PASSWORD_IN_A_URL.sub(r"\1********\2", text)
+    return _SECRET_SETTING.sub(rf"\1{_HIDDEN}", text)
 
 
 def summary(statement: Statement, length: int = 120) -> str:

@@ -434,7 +434,7 @@ class TestOutsideATransaction:
             project.up()
         assert project.recorded() == ["001"]
         assert project.database.query("SELECT indexname FROM pg_indexes WHERE tablename = 'a'") == [("i",)]
-        assert any("interrupted after statement 1" in warning for warning in self.warnings(project))
+        assert any("interrupted behind statement 1" in warning for warning in self.warnings(project))
         project.database.query("DELETE FROM a")
         assert project.up() == ["002"]
         assert project.recorded() == ["001", "002"]
@@ -463,7 +463,8 @@ class TestOutsideATransaction:
             project.up()
         # As if 002 had been killed between its last statement and the record of it.
         project.database.query(
-            "UPDATE migrations_unfinished SET version = '002';  DELETE FROM migrations WHERE version = '002'"
+            "UPDATE migrations_unfinished SET version = '002', error = NULL;"
+            "DELETE FROM migrations WHERE version = '002'"
         )
         (project.directory / "003_c.up.sql").unlink()
         assert project.up() == ["002"]

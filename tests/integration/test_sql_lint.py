@@ -270,7 +270,7 @@ def test_the_entry_point_warns_or_refuses_or_does_nothing(tmp_path: Path, direct
     assert warned[SHOW]["msg"] == "\n".join(warned[LINT]["lines"])
     assert "failed" not in warned[REFUSE]
 
-    changed = [{"version": "1", "name": "a", "checksum": "sha256:other", "applied_by": "ann"}]
+    changed = [{"version": "1", "name": "start", "checksum": "sha256:other", "applied_by": "ann"}]
     stopped = play(tmp_path, entry_point(directory, db_migrate_lint_applied=changed))
     assert stopped[CONTRADICTION]["failed"]
     assert "was changed after it was applied by ann" in stopped[CONTRADICTION]["msg"]
