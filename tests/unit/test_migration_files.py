@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,10 @@ class TestRead:
         for name in ("7_a", "7_b", "07_c"):
             (tmp_path / f"{name}.up.sql").touch()
         assert "exists 3 times: 07_c.up.sql and 7_a.up.sql and 7_b.up.sql" in problems(tmp_path)[0]
+
+    def test_a_name_that_is_not_utf_8(self, tmp_path: Path) -> None:
+        (Path(os.fsdecode(os.fsencode(tmp_path) + b"/001_caf\xe9.up.sql"))).touch()
+        assert problems(tmp_path) == ["'001_caf\\udce9.up.sql': the name holds bytes that are not UTF-8; rename it"]
 
     def test_an_undecodable_up_file_is_one_problem_not_two(self, tmp_path: Path) -> None:
         (tmp_path / "001_a.up.sql").write_bytes(b"\xff")
@@ -193,6 +198,10 @@ class TestSections:
         ("text", "problem"),
         [
             ("SELECT 1;\n-- migrate:up\n", "line 1: stands above the first section"),
+            (
+                "-- migrate:no-transaction\n-- migrate:up\nVACUUM;\n",
+                "stands above the sections: write it behind the one",
+            ),
             ("-- migrate:up\n-- migrate:up\n", "line 2: a second section migrate:up"),
             ("-- migrate:down\nSELECT 1;\n", "has a section migrate:down, and none migrate:up"),
             ("-- migrate:up transaction:maybe\n", "line 1: unknown option 'transaction:maybe'"),

@@ -101,6 +101,11 @@ class TestContradictions:
         found, warnings = contradictions(migrations, [AppliedMigration(1, "001", "other")])
         assert (found, len(warnings)) == ([], 1)
 
+    def test_another_migration_of_the_same_number_is_no_edit(self, tmp_path: Path) -> None:
+        migrations = files(tmp_path, "001")
+        (problem,), _warnings = contradictions(migrations, [AppliedMigration(1, "001", "likes", None, "sha256:other")])
+        assert problem.startswith("version 001 was applied as 001_likes, and 001_m001.up.sql is another migration")
+
     def test_holes_and_being_ahead_are_two_things(self, tmp_path: Path) -> None:
         migrations = files(tmp_path, 2)
         rows = [AppliedMigration(1, "1", "a"), AppliedMigration(2, "2", "m2"), AppliedMigration(3, "3", "c")]
@@ -280,6 +285,13 @@ def test_what_a_script_sets_for_the_session_is_told(tmp_path: Path) -> None:
     (tmp_path / "1_a.up.sql").write_text(text)
     (warning,) = plan_up(read_directory(tmp_path), []).warnings
     assert warning == "1_a.up.sql:2: SET search_path, TimeZone ends with this migration"
+
+
+def test_a_way_back_that_could_not_be_taken_is_told_in_time(tmp_path: Path) -> None:
+    (tmp_path / "1_a.up.sql").write_text("-- migrate:no-transaction\nCREATE INDEX CONCURRENTLY i ON a (b);\n")
+    (tmp_path / "1_a.down.sql").write_text("DROP INDEX CONCURRENTLY i;\n")
+    (warning,) = plan_up(read_directory(tmp_path), []).warnings
+    assert warning.startswith("the way back cannot run as it is: 1_a.down.sql:1: DROP INDEX CONCURRENTLY cannot run")
 
 
 def test_a_changed_way_back_is_told(tmp_path: Path) -> None:
