@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +16,12 @@ WARNING = "warning"
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with an environment. No field ever holds the value of a secret."""
+    """One thing wrong with an environment. No field ever holds the value of a secret.
+
+    `code` is the rule that is broken: a stable name for machines. `found` is what was there instead, as far as
+    it may be shown ("not set", "empty", a near miss, else length and kinds of characters); empty where the
+    message has nothing of the kind. `line` counts from 1, None stands for no line.
+    """
 
     severity: str
     code: str
@@ -22,19 +29,23 @@ class Problem:
     message: str
     remedy: str = ""
     line: int | None = None
+    found: str = ""
 
     def text(self, source: str = "") -> str:
+        """The problem for people, in one line: place, message and remedy."""
         place = source
         if self.line is not None:
             place = f"{source}:{self.line}" if source else f"line {self.line}"
         return (f"{place}: " if place else "") + self.message + (f" {self.remedy}" if self.remedy else "")
 
     def as_dict(self) -> dict[str, Any]:
+        """The problem for machines; the keys are stable."""
         return {
             "severity": self.severity,
             "code": self.code,
             "variable": self.variable,
             "line": self.line,
+            "found": self.found,
             "message": self.message,
             "remedy": self.remedy,
         }
@@ -56,17 +67,31 @@ class Report:
     def warnings(self) -> list[Problem]:
         return [problem for problem in self.problems if problem.severity == WARNING]
 
-    def message(self, source: str) -> str:
-        """All errors in one message, one line each."""
+    def as_dict(self) -> dict[str, Any]:
+        """The report for machines; the keys are stable and hold no value of a variable."""
+        return {
+            "environment": self.environment,
+            "valid": not self.errors,
+            "variables": self.variables,
+            "problems": [problem.as_dict() for problem in self.problems],
+        }
+
+    def message(self, source: str, places: Mapping[str, str] | None = None) -> str:
+        """All errors in one message, one line each.
+
+        `source` is the file, or what stands for it; `places` says of single variables where they stand.
+        """
         count = len(self.errors)
         what = "1 problem" if count == 1 else f"{count} problems"
         where = f" for {self.environment}" if self.environment else ""
         lines = [f"The environment in {source} is not fit{where}: {what}."]
-        return "\n".join(lines + ["  - " + problem.text(self._place(problem, source)) for problem in self.errors])
+        place = functools.partial(self._place, source=source, places=places or {})
+        return "\n".join(lines + ["  - " + problem.text(place(problem)) for problem in self.errors])
 
-    def warning_texts(self, source: str) -> list[str]:
-        return [problem.text(self._place(problem, source)) for problem in self.warnings]
+    def warning_texts(self, source: str, places: Mapping[str, str] | None = None) -> list[str]:
+        """Each warning in one line, with its place as in `message`."""
+        return [problem.text(self._place(problem, source, places or {})) for problem in self.warnings]
 
     @staticmethod
-    def _place(problem: Problem, source: str) -> str:
-        return source if problem.line is not None else ""
+    def _place(problem: Problem, source: str, places: Mapping[str, str]) -> str:
+        return places.get(problem.variable, source if problem.line is not None else "")
