@@ -28,11 +28,12 @@ def statement_checksums(statements: Sequence[Statement]) -> str | None:
 
     A BEGIN and COMMIT around them don't count, as they may have been taken off.
     """
-    if sql_statements.is_wrapped(statements):
-        statements = statements[1:-1]
-    if len(statements) > _MOST_STATEMENTS:
-        return None
-    return ",".join(hashlib.sha256(it.text.encode()).hexdigest()[:_DIGITS] for it in statements)
+    statements = sql_statements.unwrapped(statements)
+    return None if len(statements) > _MOST_STATEMENTS else ",".join(map(_checksum, statements))
+
+
+def _checksum(statement: Statement) -> str:
+    return hashlib.sha256(statement.text.encode()).hexdigest()[:_DIGITS]
 
 
 def statement_checksums_of(script: Script) -> str | None:
@@ -77,15 +78,13 @@ def _statements_that_differ(row: AppliedMigration, script: Script) -> list[str]:
     import difflib  # rarely needed, and every run would wait for it
 
     try:
-        statements = sql_statements.split(script.text)
-        if sql_statements.is_wrapped(statements):
-            statements = statements[1:-1]
+        statements = sql_statements.unwrapped(sql_statements.split(script.text))
     except SqlError as error:
         return [f"+ {script.file}:{error.line}: {error.reason}"]
     if len(statements) > _MOST_STATEMENTS:
         return [f"  {len(statements)} statements, which are too many to tell which of them differ"]
     before = [it for it in row.statement_checksums.split(",") if it]
-    now = [it for it in (statement_checksums(statements) or "").split(",") if it]
+    now = list(map(_checksum, statements))
     if before == now:
         return ["  its statements are the same: only comments or white space around them differ"]
     lines = []

@@ -262,7 +262,7 @@ def check_scripts(scripts: list[Script], unwrap: bool = False) -> list[CheckedSc
             continue
         wrapped = script.transactional and sql_statements.is_wrapped(statements)
         if wrapped and unwrap:
-            statements = statements[1:-1]
+            statements = list(sql_statements.unwrapped(statements))
         checked.append(CheckedScript(script, tuple(statements)))
         for statement in statements:
             reason = _refusal(statement, script.transactional)

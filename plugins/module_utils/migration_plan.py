@@ -44,6 +44,14 @@ class Step:
         """The file that is to run."""
         return self.checked.script
 
+    def take(self, rows: dict[int, AppliedMigration]) -> None:
+        """Change the rows of the tracking table, by their numbers, as this step does."""
+        migration = self.migration
+        if self.direction == "up":
+            rows[migration.number] = AppliedMigration(0, migration.version, migration.name)
+        else:
+            rows.pop(migration.number, None)
+
 
 @dataclass(frozen=True)
 class Correction:
@@ -89,6 +97,11 @@ def pending(files: MigrationSet, applied: Iterable[AppliedMigration]) -> list[Mi
     return [migration for migration in files.migrations if migration.number not in numbers]
 
 
+def _newest(applied: Iterable[AppliedMigration]) -> int:
+    """The highest number that is applied; -1 if none is."""
+    return max((row.number for row in applied), default=-1)
+
+
 def contradictions(
     files: MigrationSet, applied: Sequence[AppliedMigration], allow_out_of_order: bool = False
 ) -> tuple[list[str], list[str]]:
@@ -128,7 +141,7 @@ def contradictions(
             f"the database is ahead of the files by {', '.join(ahead)}: they are left as they are "
             "(an older release runs on a newer schema)"
         )
-    newest_applied = max((row.number for row in applied), default=-1)
+    newest_applied = _newest(applied)
     for migration in pending(files, applied):
         if migration.number < newest_applied:
             text = (
@@ -174,8 +187,7 @@ def plan_up(
     if target != LATEST:
         limit = _known_version(target, files, applied)
         todo = [migration for migration in todo if migration.number <= limit]
-        newest = max((row.number for row in applied), default=-1)
-        if limit < newest:
+        if limit < _newest(applied):
             warnings.append(
                 f"the schema is at {schema_version(applied)}, newer than the target {target}: "
                 "going back is a rollback, which has to be asked for"
@@ -292,7 +304,7 @@ def plan_redo(
 
     Args and errors are those of plan_down. Migrations that are not taken back have to be as their files say.
     """
-    newest = max((row.number for row in applied), default=-1)
+    newest = _newest(applied)
     problems = [
         f"{migration.up.file} is pending: apply it first (state applied), as a redo leaves it that failed on its way up"
         for migration in pending(files, applied)
@@ -331,12 +343,12 @@ def plan_baseline(
         limit = _known_version(target, files, applied)
         todo = [migration for migration in todo if migration.number <= limit]
     problems, warnings = contradictions(files, applied, allow_out_of_order=True)
-    interrupted = {row.number for row in unfinished} & {migration.number for migration in todo}
+    numbers = {migration.number for migration in todo}
     problems += [
         f"{row.version} was interrupted after statement {row.statements_done}: let it come to its end (state applied), "
         f"or forget how far it came ({repairing(row.version)})"
         for row in unfinished
-        if row.number in interrupted
+        if row.number in numbers
     ]
     _refuse_contradictions(files, problems)
     return Plan(
@@ -477,9 +489,5 @@ def after(plan: Plan, applied: Iterable[AppliedMigration]) -> list[AppliedMigrat
         elif correction.action == "baseline":
             rows[correction.number] = AppliedMigration(0, correction.version, correction.name)
     for step in plan.steps:
-        migration = step.migration
-        if step.direction == "up":
-            rows[migration.number] = AppliedMigration(0, migration.version, migration.name)
-        else:
-            rows.pop(migration.number, None)
+        step.take(rows)
     return list(rows.values())

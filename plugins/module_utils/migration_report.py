@@ -14,12 +14,10 @@ from ansible_collections.roastify.ops.plugins.module_utils.migration_files impor
 from ansible_collections.roastify.ops.plugins.module_utils.migration_plan import (
     Correction,
     Plan,
-    Step,
     contradictions,
     pending,
 )
 from ansible_collections.roastify.ops.plugins.module_utils.migration_records import AppliedMigration, State, Unfinished
-from ansible_collections.roastify.ops.plugins.module_utils.sql_locks import StatementLock
 from ansible_collections.roastify.ops.plugins.module_utils.tables import align
 
 _CORRECTIONS = {
@@ -28,7 +26,6 @@ _CORRECTIONS = {
     "forget": "forget that {} was applied",
     "restart": "let {} start from its first statement the next time",
 }
-
 
 _OUTSIDE = " (outside a transaction)"
 
@@ -43,36 +40,32 @@ def correction_result(correction: Correction) -> dict[str, str]:
     return {"action": correction.action, "version": correction.version, "name": correction.name}
 
 
-def plan_result(plan: Plan, with_locks: bool) -> list[dict[str, Any]]:
-    """The steps of a plan for a module's result."""
-    return [
-        {
+def planned(plan: Plan, with_locks: bool) -> dict[str, Any]:
+    """What is to be done, for a module's result: the steps as `plan`, and for people as `lines`.
+
+    Args:
+        plan: what is to be done.
+        with_locks: whether to tell the locks that the statements take, and whom they may block.
+    """
+    steps: list[dict[str, Any]] = []
+    lines = [correction_text(correction) for correction in plan.corrections]
+    for step in plan.steps:
+        result: dict[str, Any] = {
             "version": step.migration.version,
             "name": step.migration.name,
             "file": step.script.file,
             "direction": step.direction,
             "transaction": step.script.transactional,
-            **({"locks": [lock.as_dict() for lock in _locks(step)]} if with_locks else {}),
         }
-        for step in plan.steps
-    ]
-
-
-def plan_lines(plan: Plan, with_locks: bool) -> list[str]:
-    """The plan for people: what is to be done, and whom the statements in it may block."""
-    lines = [correction_text(correction) for correction in plan.corrections]
-    for step in plan.steps:
         lines.append(f"{step.direction} {step.script.file}{'' if step.script.transactional else _OUTSIDE}")
-        lines += [
-            f"   line {lock.line}: {lock}: {lock.statement}"
-            for lock in (_locks(step) if with_locks else [])
-            if lock.blocks != sql_locks.NOTHING
-        ]
-    return lines
-
-
-def _locks(step: Step) -> list[StatementLock]:
-    return sql_locks.merged(sql_locks.locks_of(step.checked.statements))
+        if with_locks:
+            locks = sql_locks.merged(sql_locks.locks_of(step.checked.statements))
+            result["locks"] = [lock.as_dict() for lock in locks]
+            lines += [
+                f"   line {lock.line}: {lock}: {lock.statement}" for lock in locks if lock.blocks != sql_locks.NOTHING
+            ]
+        steps.append(result)
+    return {"plan": steps, "lines": lines}
 
 
 def diff_text(plan: Plan) -> str:
@@ -147,16 +140,16 @@ def info(files: MigrationSet | None, state: State) -> dict[str, Any]:
         files: the migrations, or None to tell of the tracking table alone.
         state: of the database.
     """
-    files_or_none = files or MigrationSet(Path(), ())
-    problems, remarks = contradictions(files_or_none, state.applied) if files else ([], [])
-    found = status(files_or_none, state.applied, state.unfinished)
+    known = files or MigrationSet(Path(), ())
+    problems, remarks = contradictions(known, state.applied) if files else ([], [])
+    found = status(known, state.applied, state.unfinished)
     rows = [dataclasses.asdict(row) for row in state.applied]
     return {
         "migrations": found,
         "applied": [{name: value for name, value in row.items() if name != "row_id"} for row in rows],
-        "pending": [migration.up.file for migration in pending(files_or_none, state.applied)],
+        "pending": [migration.up.file for migration in pending(known, state.applied)],
         "schema_version": state.schema_version,
         "problems": problems,
-        "remarks": [*files_or_none.warnings, *remarks],
+        "remarks": [*known.warnings, *remarks],
         "lines": table(found),
     }

@@ -19,11 +19,7 @@ from ansible_collections.roastify.ops.plugins.module_utils import migration_fail
 from ansible_collections.roastify.ops.plugins.module_utils.concurrent_indexes import ConcurrentBuild
 from ansible_collections.roastify.ops.plugins.module_utils.migration_failures import MigrationError, Place
 from ansible_collections.roastify.ops.plugins.module_utils.migration_plan import Correction, Plan, PlanError, Step
-from ansible_collections.roastify.ops.plugins.module_utils.migration_records import (
-    AppliedMigration,
-    State,
-    Unfinished,
-)
+from ansible_collections.roastify.ops.plugins.module_utils.migration_records import State, Unfinished
 from ansible_collections.roastify.ops.plugins.module_utils.migration_session import (
     DEADLOCK,
     LOCK_NOT_AVAILABLE,
@@ -31,10 +27,7 @@ from ansible_collections.roastify.ops.plugins.module_utils.migration_session imp
     RunOptions,
     Session,
 )
-from ansible_collections.roastify.ops.plugins.module_utils.migration_table import (
-    SINCE_BEGIN,
-    done_checksum,
-)
+from ansible_collections.roastify.ops.plugins.module_utils.migration_table import SINCE_BEGIN, done_checksum
 from ansible_collections.roastify.ops.plugins.module_utils.postgresql import ConnectionOptions
 from ansible_collections.roastify.ops.plugins.module_utils.postgresql_driver import Cursor, DatabaseError
 from ansible_collections.roastify.ops.plugins.module_utils.sql_statements import Statement
@@ -102,12 +95,8 @@ class _Records:
 
     def take(self, step: Step) -> None:
         """Note that a step was taken."""
-        migration = step.migration
-        self.unfinished.pop(migration.number, None)
-        if step.direction == "up":
-            self.applied[migration.number] = AppliedMigration(0, migration.version, migration.name)
-        else:
-            self.applied.pop(migration.number, None)
+        self.unfinished.pop(step.migration.number, None)
+        step.take(self.applied)
 
     @property
     def state(self) -> State:
@@ -325,6 +314,7 @@ class Runner:
         for _attempt in range(2):
             cursor.execute(f"{RESET}{settings}SELECT {self._session.holds_lock}")
             if cursor.fetchone()[0]:
+                self._session.connection.take_notices()
                 return
             self._take_lock_again(self.done[-1].step if self.done else None)
             if _Records(self.state()).holds(step):
@@ -361,7 +351,6 @@ class Runner:
             with self._session.cursor() as cursor:
                 if not self._clean:
                     self._clean_up(cursor, step, self._session.settings())
-                self._session.connection.take_notices()
                 # A comment may end the script, so that the next command needs a line of its own.
                 cursor.execute(f"BEGIN; {text}\n; {record}; COMMIT")
         except DatabaseError as error:
@@ -377,8 +366,6 @@ class Runner:
             with self._session.cursor() as cursor:
                 started = time.monotonic()
                 self._clean_up(cursor, step, self._session.settings())
-                self._clean = False
-                self._session.connection.take_notices()
                 cursor.execute("BEGIN; SELECT pg_catalog.txid_current()")
                 transaction = int(cursor.fetchone()[0])
                 for sent in _parts(step.checked.statements):
@@ -439,18 +426,17 @@ class Runner:
                 started = time.monotonic()
                 settings = self._session.settings(0 if polite else None)
                 self._clean_up(cursor, step, settings)
-                self._session.connection.take_notices()
                 self._table.prepare_unfinished(cursor)
                 self._table.look(cursor, RESET + settings)
-                row = records.unfinished.get(step.migration.number)
-                reached = first = self._resume_at(cursor, step, row)
-                version = row.version if row else step.migration.version
+                resumed = self._resume(cursor, step, records.unfinished.get(step.migration.number))
+                if resumed:
+                    reached, version = resumed.statements_done, resumed.version
                 # One that failed said so; only one that was killed may have done more than it could note.
-                killed = row is not None and row.error is None
-                self._set_again(cursor, statements[:first])
-                for index in range(first, len(statements)):
+                killed_at = reached if resumed and resumed.error is None else None
+                self._set_again(cursor, statements[:reached])
+                for index in range(reached, len(statements)):
                     sent = (statements[index],)
-                    self._run_and_note(cursor, step, version, index, resumed=killed and index == first)
+                    self._run_and_note(cursor, step, version, index, resumed=index == killed_at)
                     reached = index + 1
                 sent = ()
                 duration = round((time.monotonic() - started) * 1000)
@@ -471,21 +457,21 @@ class Runner:
             self._session.roll_back()
             raise
 
-    def _resume_at(self, cursor: Cursor, step: Step, row: Unfinished | None) -> int:
-        statements = step.checked.statements
-        if row is None or row.direction != step.direction:
-            if row is not None:
-                self._table.finish(cursor, row.version)
+    def _resume(self, cursor: Cursor, step: Step, row: Unfinished | None) -> Unfinished | None:
+        """Find out where to go on; None to begin with the first statement, which is noted."""
+        if row is not None and row.direction != step.direction:
+            self._table.finish(cursor, row.version)
+            row = None
+        if row is None:
             self._table.start(cursor, step, self.options.applied_by)
-            return 0
-        if row.done_checksum != done_checksum(statements[: row.statements_done]):
+        elif row.done_checksum != done_checksum(step.checked.statements[: row.statements_done]):
             raise PlanError(
                 f"{step.script.file} was interrupted after statement {row.statements_done}, and one of its statements "
                 "up to there was changed since: what is done cannot be told from what is not.",
                 f"Restore these statements, or undo what they did and start anew (state repaired, version "
                 f"{row.version}).",
             )
-        return row.statements_done
+        return row
 
     def _set_again(self, cursor: Cursor, done: Sequence[Statement]) -> None:
         """Repeat the settings of the session that statements made which are not run again."""

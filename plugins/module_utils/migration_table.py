@@ -10,7 +10,6 @@ row of the tracking table never means "perhaps".
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +22,7 @@ from ansible_collections.roastify.ops.plugins.module_utils.migration_files impor
 from ansible_collections.roastify.ops.plugins.module_utils.migration_plan import Correction, Step
 from ansible_collections.roastify.ops.plugins.module_utils.migration_records import AppliedMigration, Unfinished
 from ansible_collections.roastify.ops.plugins.module_utils.migration_text import checksum
-from ansible_collections.roastify.ops.plugins.module_utils.postgresql import identifier, literal
+from ansible_collections.roastify.ops.plugins.module_utils.postgresql import advisory_key, identifier, literal
 from ansible_collections.roastify.ops.plugins.module_utils.postgresql_driver import Cursor
 from ansible_collections.roastify.ops.plugins.module_utils.sql_statements import Statement
 
@@ -148,8 +147,7 @@ class TrackingTable:
     @property
     def lock_key(self) -> int:
         """A number for advisory locks that is this table's alone."""
-        text = f"pg_migrate\0{self._known.name}\0{self._known.schema}\0{self.table}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)
+        return advisory_key("pg_migrate", self._known.name, self._known.schema, self.table)
 
     @property
     def _known(self) -> Database:
@@ -429,7 +427,7 @@ class TrackingTable:
         return f"INSERT INTO {self.name} ({', '.join(values)}) VALUES ({', '.join(values.values())})"
 
     def stands_alone(self, cursor: Cursor) -> bool:
-        """Whether the database holds no table, view, type or function but the tables of the migrations."""
+        """Whether the database holds no table and no view but the tables of the migrations."""
         cursor.execute(
             """SELECT NOT EXISTS (
                    SELECT 1 FROM pg_catalog.pg_class AS relation

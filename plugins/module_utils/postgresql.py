@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import locale
 import re
 import time
@@ -307,3 +308,8 @@ def literal(value: str | int | None) -> str:
         return str(value)
     text = value.replace("'", "''")
     return "E'" + text.replace("\\", "\\\\") + "'" if "\\" in text else f"'{text}'"
+
+
+def advisory_key(*words: str) -> int:
+    """A number for advisory locks that these words, and no others, stand for."""
+    return int.from_bytes(hashlib.sha256("\0".join(words).encode()).digest()[:8], "big", signed=True)

@@ -11,7 +11,6 @@ that connect again find the new one. The old database stays, under another name.
 from __future__ import annotations
 
 import datetime
-import hashlib
 import re
 import tempfile
 import threading
@@ -28,7 +27,9 @@ from ansible_collections.roastify.ops.plugins.module_utils.migration_table impor
 from ansible_collections.roastify.ops.plugins.module_utils.postgresql import (
     ConnectionFailed,
     ConnectionOptions,
+    advisory_key,
     identifier,
+    literal,
 )
 from ansible_collections.roastify.ops.plugins.module_utils.postgresql_driver import Connection, Cursor, DatabaseError
 
@@ -472,7 +473,7 @@ class Restoration:
 
     def _keep_others_out(self, plan: RestorePlan) -> None:
         """Take the locks that keep another restore and migrations away, until the connections are closed."""
-        key = int.from_bytes(hashlib.sha256(f"pg_restore\0{plan.database}".encode()).digest()[:8], "big", signed=True)
+        key = advisory_key("pg_restore", plan.database)
         with self._cursor("The lock of restores cannot be taken") as cursor:
             cursor.execute(f"SELECT pg_catalog.pg_try_advisory_lock({key})")
             if not cursor.fetchone()[0]:
@@ -710,9 +711,9 @@ def _with_suffix(name: str, suffix: str) -> str:
 
 
 def _literal(text: str) -> str:
-    """A string for SQL, whatever standard_conforming_strings says."""
-    quoted = "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
-    return " E" + quoted if "\\" in text else quoted
+    """A string for SQL; as quote_literal() of the server does, an E gets a blank before it, apart from words."""
+    quoted = literal(text)
+    return f" {quoted}" if quoted.startswith("E") else quoted
 
 
 def _locale(live: LiveDatabase) -> str:

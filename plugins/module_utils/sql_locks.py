@@ -438,13 +438,19 @@ def _refresh(tokens: Tokens, found: _Found, known: _Known) -> None:
         found.scans.append("computes and rewrites the whole view")
 
 
-def _comment(tokens: Tokens, found: _Found, known: _Known) -> None:
-    tokens.seek("ON")
+def _kind(tokens: Tokens) -> str:
+    """What kind of object comes next; materialized views and foreign tables take the locks of tables."""
     kind = tokens.peek()
     tokens.place += 1
     if kind in ("MATERIALIZED", "FOREIGN") and tokens.peek() in ("VIEW", "TABLE"):
         tokens.place += 1
-        kind = "TABLE"
+        return "TABLE"
+    return kind
+
+
+def _comment(tokens: Tokens, found: _Found, known: _Known) -> None:
+    tokens.seek("ON")
+    kind = _kind(tokens)
     if kind == "COLUMN":
         found.lock(SHARE_UPDATE_EXCLUSIVE, tokens.name().rpartition(".")[0])
     elif kind in ("TABLE", "VIEW", "INDEX", "SEQUENCE"):
@@ -583,11 +589,7 @@ def _drop(tokens: Tokens, found: _Found, known: _Known) -> None:
 
 def _alter(tokens: Tokens, found: _Found, known: _Known) -> None:
     tokens.take("ALTER")
-    kind = tokens.peek()
-    tokens.place += 1
-    if kind in ("MATERIALIZED", "FOREIGN") and tokens.peek() in ("VIEW", "TABLE"):
-        tokens.place += 1
-        kind = "TABLE"
+    kind = _kind(tokens)
     if kind in ("TABLE", "INDEX", "VIEW", "SEQUENCE"):
         tokens.take("IF", "EXISTS")
         if tokens.take("ALL", "IN", "TABLESPACE"):

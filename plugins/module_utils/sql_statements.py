@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bisect
 import re
+import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -74,6 +75,9 @@ _LOSS_IN_A_BLOCK = re.compile(
 )
 _DROP = re.compile(r"\bDROP\b", re.IGNORECASE)
 _CASCADE = re.compile(r"\bCASCADE\b", re.IGNORECASE)
+
+_TO_UPPER = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
+_TO_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 HEAD_LENGTH = 24
 
@@ -223,10 +227,10 @@ def _statements(text: str, lines: Lines) -> Iterator[Statement]:
         if start < 0:
             start = begin
         end = position
-        word = token.upper() if kind == "word" else ""
+        word = _upper(token) if kind == "word" else ""
         if len(head) < HEAD_LENGTH:
             if word:
-                head.append(_upper(token))
+                head.append(word)
             elif kind in ("identifier", "mark"):
                 head.append(token)
         if token == "(":
@@ -247,8 +251,8 @@ def _statements(text: str, lines: Lines) -> Iterator[Statement]:
 
 
 def _upper(token: str) -> str:
-    """A word in upper case, as far as the server folds it."""
-    return "".join(letter.upper() if letter.isascii() else letter for letter in token)
+    """A word in upper case, as far as the server folds it: ASCII letters only, where its encoding is UTF-8."""
+    return token.translate(_TO_UPPER)
 
 
 def _end_of_comment(text: str, begin: int, lines: Lines) -> int:
@@ -324,6 +328,11 @@ def other_encoding(statement: Statement) -> str | None:
     found = _CLIENT_ENCODING.match(statement.text)
     encoding = found.group(1) if found else None
     return None if encoding is None or encoding.upper().replace("-", "") in ("UTF8", "UNICODE", "DEFAULT") else encoding
+
+
+def unwrapped(statements: Sequence[Statement]) -> Sequence[Statement]:
+    """The statements without a plain BEGIN and COMMIT around all of them."""
+    return statements[1:-1] if is_wrapped(statements) else statements
 
 
 def session_setting(statement: Statement) -> str | None:
@@ -436,10 +445,8 @@ def _relation(words: list[str]) -> str | None:
 
 
 def _folded(token: str) -> str:
-    """A name as the server folds it: ASCII letters only, where its encoding is UTF-8."""
-    if token.startswith('"'):
-        return token
-    return "".join(letter.lower() if letter.isascii() else letter for letter in token)
+    """A name as the server folds it; see _upper."""
+    return token if token.startswith('"') else token.translate(_TO_LOWER)
 
 
 def loses_data(statement: Statement) -> bool:

@@ -102,9 +102,7 @@ def main():
     if options["timeout"] < 0:
         module.fail_json(msg="timeout cannot be negative: give seconds, or 0 for no limit.")
     try:
-        connection = postgresql_arguments.connection_options(options, "pg_backup")
-        if connection.password:
-            module.no_log_values.add(connection.password)
+        connection = postgresql_arguments.connection_options(options, "pg_backup", module.no_log_values.add)
         if module.check_mode:
             module.exit_json(changed=True)
         backup = postgresql_backup.back_up(

@@ -294,6 +294,7 @@ RUN_OPTIONS = (
     "applied_by",
     "deployment_id",
 )
+CHANGES = ("applied", "rolled_back", "corrected")
 
 
 def make_plan(options, files, state):
@@ -367,7 +368,7 @@ def main():
         module.fail_json(msg="; ".join(problems) + ". Nothing was changed.")
 
     runner = None
-    plan = None
+    plan = migration_plan.Plan()
     try:
         files = read_directory(Path(options["directory"]))
         label = f" {options['deployment_id']}" if options["deployment_id"] else ""
@@ -387,7 +388,10 @@ def main():
         if isinstance(error, MigrationError):
             result["failure"] = error.details
         module.fail_json(
-            msg=str(error), changed=any(result[name] for name in CHANGES), **planned(plan, module.check_mode), **result
+            msg=str(error),
+            changed=any(result[name] for name in CHANGES),
+            **migration_report.planned(plan, module.check_mode),
+            **result,
         )
 
     for warning in (*plan.warnings, *runner.warnings):
@@ -401,21 +405,9 @@ def main():
         pending=[migration.up.file for migration in migration_plan.pending(files, after)],
         schema_version=schema_version(after),
         schema_version_before=before.schema_version,
-        **planned(plan, module.check_mode),
+        **migration_report.planned(plan, module.check_mode),
         **result,
     )
-
-
-CHANGES = ("applied", "rolled_back", "corrected")
-
-
-def planned(plan, with_locks):
-    """What was to be done, for machines and for people."""
-    plan = plan or migration_plan.Plan()
-    return {
-        "plan": migration_report.plan_result(plan, with_locks),
-        "lines": migration_report.plan_lines(plan, with_locks),
-    }
 
 
 def results(runner):

@@ -142,9 +142,7 @@ def main():
         module.fail_json(msg="jobs must be 1 or more.")
     restored = None
     try:
-        connection = postgresql_arguments.connection_options(options, "pg_restore")
-        if connection.password:
-            module.no_log_values.add(connection.password)
+        connection = postgresql_arguments.connection_options(options, "pg_restore", module.no_log_values.add)
         if options["path"]:
             path = Path(options["path"])
         else:

@@ -91,9 +91,7 @@ def main():
     except ValueError:
         module.fail_json(msg=f"mode is no octal number: {options['mode']}")
     try:
-        connection = postgresql_arguments.connection_options(options, "pg_schema_dump")
-        if connection.password:
-            module.no_log_values.add(connection.password)
+        connection = postgresql_arguments.connection_options(options, "pg_schema_dump", module.no_log_values.add)
         text = postgresql_schema.dump_schema(connection, options["table"], options["owners"], options["privileges"])
     except OperationError as error:
         module.fail_json(msg=str(error))

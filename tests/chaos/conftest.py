@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+
 import pytest
 from demo import Fleet
-from drill import NEW, OLD, build, run
+from drill import NEW, OLD, build, deploy, run
+from traffic import BackgroundTraffic
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -22,3 +26,21 @@ def fleet() -> Fleet:
 def artifacts() -> dict[str, str]:
     """Built artifacts of two versions, by version."""
     return {version: build(version) for version in (OLD, NEW)}
+
+
+@pytest.fixture
+def old_is_live(fleet: Fleet, artifacts: dict[str, str]) -> None:
+    status, output = deploy("old is live", artifacts[OLD])
+    assert status == 0, output
+    fleet.wait_for_balancer()
+    assert set(fleet.versions().values()) == {OLD}
+
+
+@pytest.fixture
+def traffic(fleet: Fleet, old_is_live: None) -> Iterator[BackgroundTraffic]:
+    with BackgroundTraffic(fleet.url, 200) as running:
+        time.sleep(1)
+        yield running
+        report = running.stop()
+        assert report.served > 0
+        assert report.failed == 0, [str(event) for event in report.events]

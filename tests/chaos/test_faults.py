@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 
 import demo
 import pytest
@@ -18,24 +17,6 @@ from traffic import BackgroundTraffic
 pytestmark = pytest.mark.slow
 
 LIVE = "roastify.ops.release_activate"
-
-
-@pytest.fixture
-def old_is_live(fleet: Fleet, artifacts: dict[str, str]) -> None:
-    status, output = deploy("old is live", artifacts[OLD])
-    assert status == 0, output
-    fleet.wait_for_balancer()
-    assert set(fleet.versions().values()) == {OLD}
-
-
-@pytest.fixture
-def traffic(fleet: Fleet, old_is_live: None) -> Iterator[BackgroundTraffic]:
-    with BackgroundTraffic(fleet.url, 200) as running:
-        time.sleep(1)
-        yield running
-        report = running.stop()
-        assert report.served > 0
-        assert report.failed == 0, [str(event) for event in report.events]
 
 
 def on_host(host: str, command: str) -> str:

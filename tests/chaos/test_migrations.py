@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,19 +10,6 @@ from drill import OLD, build, deploy, run
 from traffic import BackgroundTraffic
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def traffic(fleet: Fleet, artifacts: dict[str, str]) -> Iterator[BackgroundTraffic]:
-    status, output = deploy("old is live", artifacts[OLD])
-    assert status == 0, output
-    fleet.wait_for_balancer()
-    with BackgroundTraffic(fleet.url, 100) as running:
-        time.sleep(1)
-        yield running
-        report = running.stop()
-        assert report.served > 0
-        assert report.failed == 0, [str(event) for event in report.events]
 
 
 def releases() -> list[str]:

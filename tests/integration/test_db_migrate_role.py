@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from test_pg_migrate_modules import Host, Result, host, role
-
-__all__ = ["host"]
+from migration_host import Host, Result, role
 
 
 def task(result: Result, name: str) -> dict[str, Any]:

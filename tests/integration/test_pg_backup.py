@@ -25,10 +25,8 @@ from ansible_collections.roastify.ops.plugins.module_utils.postgresql import Con
 from ansible_collections.roastify.ops.plugins.module_utils.postgresql_backup import BackupError, back_up
 from ansible_collections.roastify.ops.plugins.module_utils.postgresql_restore import Restoration, RestoreError
 from ansible_collections.roastify.ops.plugins.module_utils.postgresql_schema import dump_schema
+from migration_host import ROOT, Host, ansible_playbook, role
 from postgresql_server import DISTRIBUTION, NEWEST, PASSWORD, Server, TestDatabase, running_server
-from test_pg_migrate_modules import ROOT, Host, host, role
-
-__all__ = ["host"]
 
 OWNER_PASSWORD = "own3r-'#/%@-word"
 
@@ -715,17 +713,7 @@ class TestPlaybook:
         inventory.write_text(json.dumps({"app": {"hosts": {"here": variables}}}))
 
         def run(*arguments: str) -> tuple[int, str]:
-            result = subprocess.run(
-                [
-                    str(Path(sys.executable).with_name("ansible-playbook")),
-                    *("-i", str(inventory), "playbooks/restore.yml", *arguments),
-                ],
-                cwd=ROOT,
-                env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-            )
+            result = ansible_playbook("-i", str(inventory), "playbooks/restore.yml", *arguments)
             text = result.stdout + result.stderr
             assert PASSWORD not in text
             return result.returncode, " ".join(text.split())

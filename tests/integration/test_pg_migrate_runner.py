@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -21,6 +17,7 @@ from ansible_collections.roastify.ops.plugins.module_utils.migration_runner impo
 from ansible_collections.roastify.ops.plugins.module_utils.migration_session import LockNotFree
 from ansible_collections.roastify.ops.plugins.module_utils.migration_table import TableError
 from ansible_collections.roastify.ops.plugins.module_utils.postgresql import ConnectionFailed, connect
+from migrating_process import MigratingProcess
 from migration_project import Project, pair
 from postgresql_server import EVERY_VERSION, PASSWORD
 
@@ -495,42 +492,14 @@ class TestOutsideATransaction:
         )
 
 
-RUN = """
-import sys, time
-from pathlib import Path
-from ansible_collections.roastify.ops.plugins.module_utils.migration_files import read_directory
-from ansible_collections.roastify.ops.plugins.module_utils.migration_plan import plan_up
-from ansible_collections.roastify.ops.plugins.module_utils.migration_runner import Runner
-from ansible_collections.roastify.ops.plugins.module_utils.migration_session import RunOptions
-from ansible_collections.roastify.ops.plugins.module_utils.postgresql import ConnectionOptions
-host, port, database, authority, directory = sys.argv[1:]
-options = ConnectionOptions(host, int(port), database, "admin", sys.stdin.readline().rstrip("\\n"),
-                            "verify-full", authority, application_name="pg_migrate test")
-with Runner(options, RunOptions(lock_wait=30)) as runner:
-    runner.run(lambda state: plan_up(read_directory(Path(directory)), state.applied, unfinished=state.unfinished))
-print(" ".join(done.step.migration.version for done in runner.done))
-"""
-
-
-def start(project: Project) -> subprocess.Popen[str]:
-    """A runner in a process of its own."""
-    options = project.database.options
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-c", RUN, "localhost", str(options.port), str(options.database)),
-            *(str(options.ssl_root_cert), str(project.directory)),
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": "collections"},
-    )
-    assert process.stdin is not None
-    process.stdin.write(PASSWORD + "\n")
-    process.stdin.close()
-    process.stdin = None
-    return process
+def start(project: Project, count: int = 1) -> list[MigratingProcess]:
+    """Runners in processes of their own, which begin together."""
+    runners = [
+        MigratingProcess(project.directory, project.database.options, "pg_migrate test") for _number in range(count)
+    ]
+    for runner in runners:
+        runner.go()
+    return runners
 
 
 def wait_for_activity(project: Project, query: str) -> None:
@@ -548,49 +517,47 @@ class TestConcurrency:
     def test_four_runners_apply_each_migration_once(self, project: Project) -> None:
         for number in range(1, 31):
             pair(project, f"{number:03}", f"t{number}")
-        runners = [start(project) for _ in range(4)]
         applied = []
-        for runner in runners:
-            output, errors = runner.communicate(timeout=60)
-            assert runner.returncode == 0, errors
-            applied += output.split()
+        for runner in start(project, 4):
+            status, versions, errors = runner.result(60)
+            assert status == 0, errors
+            applied += versions
         expected = [f"{number:03}" for number in range(1, 31)]
         assert sorted(applied) == expected
         assert project.recorded() == expected
 
     def test_the_holder_of_the_lock_is_named(self, project: Project) -> None:
         project.write("001_slow.up.sql", "SELECT pg_sleep(3);")
-        other = start(project)
+        (other,) = start(project)
         wait_for_activity(project, "pg_sleep")
         with pytest.raises(LockNotFree) as error:
             project.up(lock_wait=0.3)
         assert 'application "pg_migrate test", user admin' in str(error.value)
-        assert other.communicate()[0].split() == ["001"]
+        assert other.result()[1] == ["001"]
         assert project.up() == []
 
     def test_two_tables_do_not_wait_for_each_other(self, project: Project) -> None:
         project.write("001_slow.up.sql", "SELECT pg_sleep(2);")
-        other = start(project)
+        (other,) = start(project)
         wait_for_activity(project, "pg_sleep")
         project.write("001_slow.up.sql", "SELECT 1;")
         assert project.up(table="others", lock_wait=0) == ["001"]
-        other.communicate()
+        other.result()
 
     def test_a_concurrent_index_is_no_deadlock_with_waiting_runners(self, project: Project) -> None:
         project.write("001_a.up.sql", "CREATE TABLE a (b int); INSERT INTO a SELECT generate_series(1, 200000);")
         project.write("002_b.up.sql", "-- migrate:no-transaction\nCREATE INDEX CONCURRENTLY i ON a (b);")
-        runners = [start(project) for _ in range(3)]
-        applied = " ".join(runner.communicate(timeout=60)[0] for runner in runners)
-        assert sorted(applied.split()) == ["001", "002"]
+        applied = [version for runner in start(project, 3) for version in runner.result(60)[1]]
+        assert sorted(applied) == ["001", "002"]
 
     @pytest.mark.parametrize("round_number", range(3))
     def test_a_killed_runner_leaves_nothing_half_done(self, project: Project, round_number: int) -> None:
         pair(project, "001", "a")
         project.write("002_b.up.sql", "CREATE TABLE b (id int); SELECT pg_sleep(30); CREATE TABLE c ();")
-        victim = start(project)
+        (victim,) = start(project)
         wait_for_activity(project, "pg_sleep")
-        victim.send_signal(signal.SIGKILL)
-        victim.communicate()
+        victim.kill()
+        victim.result()
         project.write("002_b.up.sql", "CREATE TABLE b (id int);")
         started = time.monotonic()
         assert project.up(lock_wait=20) == ["002"]
@@ -607,11 +574,11 @@ class TestConcurrency:
         blocker = project.database.connect()
         with blocker.cursor() as cursor:
             cursor.execute("BEGIN; INSERT INTO a VALUES (1)")
-            victim = start(project)
+            (victim,) = start(project)
             wait_for_activity(project, "CREATE INDEX CONCURRENTLY i")
             time.sleep(0.3)
-            victim.send_signal(signal.SIGKILL)
-            victim.communicate()
+            victim.kill()
+            victim.result()
             time.sleep(2.5)
             cursor.execute("COMMIT")
         blocker.close()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -23,12 +22,9 @@ from typing import Any
 
 import boto3
 import pytest
+from migration_host import Host, ansible_playbook, role
 from postgresql_server import PASSWORD, TestDatabase
-from test_pg_migrate_modules import Host, host, role
 
-__all__ = ["host"]
-
-ROOT = Path(__file__).parents[2]
 REGION = "eu-west-1"
 # Not words: Ansible blanks out a secret wherever its letters appear.
 KEYS = {"aws_access_key_id": "AKIAMOTOFAKE00000000", "aws_secret_access_key": "moto-fake-secret-0000"}
@@ -152,24 +148,11 @@ class Fleet:
             "tasks": [role("main"), {"ansible.builtin.debug": {"msg": "{{ db_migrate_backup_result | default({}) }}"}}],
         }
         playbook.write_text(json.dumps([play]))
-        process = subprocess.run(
-            [
-                str(Path(sys.executable).with_name("ansible-playbook")),
-                *("-i", str(self._inventory())),
-                *(["--check"] if check else []),
-                str(playbook),
-            ],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "ANSIBLE_NOCOLOR": "1",
-                "AWS_ENDPOINT_URL": endpoint,
-                "AWS_REGION": REGION,
-                **{name.upper(): value for name, value in KEYS.items()},
-            },
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
+        process = ansible_playbook(
+            *("-i", str(self._inventory()), str(playbook), *(["--check"] if check else [])),
+            AWS_ENDPOINT_URL=endpoint,
+            AWS_REGION=REGION,
+            **{name.upper(): value for name, value in KEYS.items()},
         )
         # Ansible folds long lines.
         return process.returncode, " ".join((process.stdout + process.stderr).split())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -14,8 +12,7 @@ import pytest
 import yaml
 from ansible_collections.roastify.ops.plugins.module_utils import squawk
 from ansible_collections.roastify.ops.plugins.module_utils.squawk import EXCLUDED_RULES, LintError, LintOptions
-
-ROOT = Path(__file__).parents[2]
+from migration_host import ROOT, ansible_playbook
 
 FILES = {
     "001_start.up.sql": "CREATE TABLE orders (id int);\nCREATE INDEX orders_id ON orders (id);\n",
@@ -51,16 +48,9 @@ def play(directory: Path, *tasks: dict[str, Any], check: bool = False) -> dict[s
         {"hosts": "somewhere", "connection": "local", "gather_facts": False, "vars": variables, "tasks": list(tasks)}
     ]
     playbook.write_text(json.dumps(document))
-    process = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            *("-i", "somewhere,", str(playbook), *(["--check"] if check else [])),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"},
-        capture_output=True,
-        text=True,
-        timeout=120,
+    process = ansible_playbook(
+        *("-i", "somewhere,", str(playbook), *(["--check"] if check else [])),
+        ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
     )
     output = process.stdout
     assert "{" in output, output + process.stderr
