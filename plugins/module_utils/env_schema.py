@@ -11,12 +11,18 @@ module env_validate.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from ansible_collections.roastify.ops.plugins.module_utils import dotenv
+from ansible_collections.roastify.ops.plugins.module_utils import dotenv, env_secrets
 from ansible_collections.roastify.ops.plugins.module_utils.env_report import ERROR, Problem, Report
 from ansible_collections.roastify.ops.plugins.module_utils.env_schema_check import problems_of
+from ansible_collections.roastify.ops.plugins.module_utils.env_types import text_of
 from ansible_collections.roastify.ops.plugins.module_utils.env_validation import Validation, file_problems
+
+#: Longest text of a .env file, in characters. Linux passes on at most a quarter of the stack's limit of 8 MiB as
+#: arguments and environment together (execve(2)).
+MAX_TEXT = 2 * 1024 * 1024
 
 
 class SchemaError(ValueError):
@@ -27,6 +33,17 @@ class SchemaError(ValueError):
         super().__init__("the schema of the environment is wrong: " + "; ".join(self.problems))
 
 
+def _examples(name: str, data: Mapping[str, Any]) -> list[str]:
+    rules = data["variables"][name]
+    holders: list[Mapping[str, Any]] = [rules, *((rules.get("environments") or {}).values())]
+    found = [holder["example"] for holder in holders if "example" in holder]
+    for template in (data.get("templates") or {}).values():
+        examples = template.get("examples") or {}
+        if name in examples:
+            found.append(examples[name])
+    return [text_of(value) for value in found]
+
+
 class Schema:
     """A checked schema."""
 
@@ -34,6 +51,8 @@ class Schema:
         self.data = data
         self.variables: dict[str, Mapping[str, Any]] = dict(data["variables"])
         self.environments: Mapping[str, Any] = data.get("environments") or {}
+        #: Of each secret, the values that an example file or the schema shows: everybody knows them.
+        self.examples = {name: _examples(name, data) for name, rules in self.variables.items() if rules.get("secret")}
 
     @classmethod
     def load(cls, data: Any) -> Schema:
@@ -45,13 +64,15 @@ class Schema:
 
     def rules_for(self, name: str, environment: str) -> dict[str, Any]:
         """The rules of a variable in one environment: its own, then those of what it is like, then its."""
-        rules = {key: value for key, value in self.variables[name].items() if key != "environments"}
-        overrides: Mapping[str, Any] = self.variables[name].get("environments") or {}
-        for step in reversed(self.lineage(environment)):
-            rules.update(overrides.get(step) or {})
+        rules = dict(self.variables[name])
+        overrides: Mapping[str, Any] = rules.pop("environments", None) or {}
+        if overrides:
+            for step in reversed(self.lineage(environment)):
+                rules.update(overrides.get(step) or {})
         return rules
 
     def lineage(self, environment: str) -> list[str]:
+        """An environment, what it is like, what that is like, and so on."""
         lineage: list[str] = []
         current: str | None = environment
         while current:
@@ -60,11 +81,47 @@ class Schema:
         return lineage
 
     def validate_text(self, text: str, environment: str = "", unknown: str | None = None) -> Report:
-        """Validates the content of a .env file."""
+        """Validates the content of a .env file.
+
+        `unknown` is what unknown names count as (ignore, warning or error), by default what the schema says.
+        """
+        if len(text) > MAX_TEXT:
+            problem = Problem(
+                ERROR,
+                "file_too_large",
+                "",
+                f"The file is longer than {MAX_TEXT // 1024} KiB, more than Linux takes for a whole environment.",
+                "Check that it is the right file.",
+                found=f"{len(text)} characters",
+            )
+            return Report(environment, [], [problem])
         document = dotenv.read(text)
         report = self.validate(document.entries, environment, unknown)
         report.problems.extend(file_problems(document, self.variables))
         report.problems.sort(key=lambda problem: (problem.line or 0, problem.severity, problem.code))
+        return self._without_odd_names(report)
+
+    def _without_odd_names(self, report: Report) -> Report:
+        """Takes out what was read as a name but may be a piece of a secret of several lines."""
+        shown: dict[str, str] = {}
+        for name in dict.fromkeys([*(problem.variable for problem in report.problems), *report.variables]):
+            if name in self.variables or not name or env_secrets.presentable(name):
+                continue
+            if len(shown) > 100 or env_secrets.nearest(name, self.variables) is None:
+                shown[name] = f"(a name of {len(name)} characters)"
+        if shown:
+            report.variables = sorted({shown.get(name, name) for name in report.variables})
+            report.problems = [
+                replace(
+                    problem,
+                    variable=shown[problem.variable],
+                    message=problem.message.replace(problem.variable, shown[problem.variable]),
+                    remedy=problem.remedy.replace(problem.variable, shown[problem.variable]),
+                )
+                if problem.variable in shown
+                else problem
+                for problem in report.problems
+            ]
         return report
 
     def validate_variables(
@@ -90,6 +147,7 @@ class Schema:
         return report
 
     def validate(self, entries: Sequence[dotenv.Entry], environment: str = "", unknown: str | None = None) -> Report:
+        """Validates assignments that were read already; of several to one name the last counts."""
         if environment and environment not in self.environments:
             known = ", ".join(self.environments) or "none"
             problem = Problem(

@@ -11,18 +11,21 @@ from collections import Counter
 from collections.abc import Iterable
 
 # Nobody means these as a value, whatever the variable.
+# Each pattern takes linear time, and a random password of 40 characters hardly ever matches one: inside a longer
+# value <…> counts only around a word.
 _MARKERS = (
-    re.compile(r"<[^<>]*>"),
-    re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL),
-    re.compile(r"\$\{[^}]*\}"),
+    re.compile(r"\A<[^<>]*>\Z|<(?:[a-z][a-z_ -]{2,40}|[A-Z][A-Z_ -]{2,40})>"),
+    re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]{0,63}(?::?[-?=][^{}]{0,63})?\}"),
     re.compile(r"\A\[[A-Za-z _-]+\]\Z"),
     re.compile(r"\A%[A-Za-z_]+%\Z"),
     re.compile(r"(?:\A|[^A-Za-z0-9])[xX]{4,}(?:\Z|[^A-Za-z0-9])"),
     re.compile(r"\A(?:\*{3,}|\.{3,}|\?{3,}|…)\Z"),
     re.compile(r"AKIAIOSFODNN7EXAMPLE|EXAMPLEKEY\Z"),
 )
+_TEMPLATE_BRACES = (("{{", "}}"), ("{%", "%}"))
 _TEMPLATE_LEFTOVERS = (
     re.compile(r"\A\s*\$ANSIBLE_VAULT;"),
+    re.compile(r"\ANone\Z"),
     re.compile(r"AnsibleUndefined|__omit_place_holder__|!vault\b|\A!unsafe\b|VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"),
 )
 # Compared with the value in lower case without - _ . and spaces; the whole value must be the word.
@@ -45,8 +48,16 @@ _SECRET_WORDS = frozenset(
 )
 # fmt: on
 _WORDS_IN_FRONT = re.compile(
-    r"\A(?:your|changeme|change-?this|replace-?(?:me|with)|insert-?your|put-?your|my-?own)[-_ ]", re.I
+    r"\A(?:your|change[-_ ]?(?:me|this|it)|replace[-_ ]?(?:me|this|with)|(?:insert|put)[-_ ]?your|my[-_ ]?own)[-_ ]",
+    re.I,
 )
+# Compared with the value as the words are.
+_YOURS_HERE = re.compile(r"\Ayour[a-z0-9]*here\Z")
+_YOUR_SECRET = re.compile(r"\A(?:your|my|the)[a-z]*(?:secret|password|passphrase|key|token)\Z")
+# RFC 2606 keeps these for documentation and tests: nothing real is ever there.
+_EXAMPLE_DOMAINS = ("example.com", "example.org", "example.net", "example", "invalid")
+_EXAMPLE_LABELS = re.compile(r"\A(?:your-?(?:domain|company|host|app|site|server)|my-?domain)\Z")
+_USUAL_NAME = re.compile(r"(?:[A-Z_][A-Z0-9_.-]*|[a-z_][a-z0-9_.-]*|npm_[A-Za-z0-9_]*)\Z")
 _SEQUENCES = ("0123456789" * 3, "abcdefghijklmnopqrstuvwxyz" * 2, "qwertyuiopasdfghjklzxcvbnm")
 
 
@@ -132,12 +143,32 @@ def placeholder(value: str, secret: bool, more: Iterable[str] = ()) -> bool:
         return True
     if any(pattern.search(value) for pattern in _MARKERS):
         return True
+    if any(value.find(closing, value.find(opening)) > 0 for opening, closing in _TEMPLATE_BRACES if opening in value):
+        return True
     folded = re.sub(r"[-_. ]", "", value.lower())
-    if folded in _WORDS or _WORDS_IN_FRONT.match(value):
+    if folded in _WORDS or folded.rstrip("0123456789!") in _WORDS:
+        return True
+    if _WORDS_IN_FRONT.match(value) or _YOURS_HERE.match(folded):
         return True
     if not secret:
         return False
-    return folded in _SECRET_WORDS or (bool(folded) and re.sub(r"[0-9!]+\Z", "", folded) in _SECRET_WORDS)
+    return folded.rstrip("0123456789!") in _SECRET_WORDS or folded in _SECRET_WORDS or bool(_YOUR_SECRET.match(folded))
+
+
+def example_host(host: str) -> bool:
+    """Whether a host name is one that documentation uses, such as example.com or db.your-domain.net."""
+    labels = host.lower().rstrip(".").split(".")
+    reserved = any(labels[-len(name.split(".")) :] == name.split(".") for name in _EXAMPLE_DOMAINS)
+    return reserved or any(_EXAMPLE_LABELS.match(label) for label in labels)
+
+
+def presentable(name: str) -> bool:
+    """Whether the name of an unknown variable may be shown.
+
+    A secret of several lines without quotes falls into lines, and the last line of a base64 text looks like an
+    assignment: its "name" is a piece of the secret. Names in one case, as names of variables are, are shown.
+    """
+    return len(name) <= 64 and bool(_USUAL_NAME.match(name))
 
 
 def entropy_bits(value: str) -> float:
@@ -149,7 +180,7 @@ def entropy_bits(value: str) -> float:
 
 
 def weakness(value: str, min_entropy: float = 0) -> str | None:
-    """Why a secret is easy to guess, however long it is."""
+    """Why a secret is easy to guess, however long it is; `min_entropy` is in bits."""
     if not value:
         return None
     if len(value) >= 4:

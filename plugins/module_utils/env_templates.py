@@ -3,16 +3,13 @@
 
 """Makes the .env.*.example files from a schema, so that they can never say something else.
 
-As a command: python -m …env_templates env.schema.yml writes the files named by the schema, relative to
-it; with --check it only says which are out of date.
+The command is env_check: `examples` writes the files, `examples --check` only says which are out of date.
 """
 
 from __future__ import annotations
 
-import sys
 import textwrap
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ansible_collections.roastify.ops.plugins.module_utils.env_schema import Schema
@@ -41,6 +38,8 @@ def render(schema: Schema, name: str, schema_file: str = "env.schema.yml") -> st
         overrides: Mapping[str, Any] = template.get("examples") or {}
         example = overrides.get(variable, rules.get("example", rules.get("default", "")))
         optional = not rules.get("required") and variable not in overrides and "example" not in rules
+        if variable == schema.data.get("environment_variable"):
+            example, optional = overrides.get(variable, environment), False
         mark = "#" if optional or variable in (template.get("commented") or ()) else ""
         lines.append(f"{mark}{variable}={text_of(example)}")
     return "\n".join(lines) + "\n"
@@ -76,32 +75,3 @@ def files(schema: Schema, schema_file: str = "env.schema.yml") -> dict[str, str]
     """Path, relative to the schema, and text of every example file."""
     templates: Mapping[str, Any] = schema.data.get("templates") or {}
     return {str(templates[name]["file"]): render(schema, name, schema_file) for name in templates}
-
-
-def main(arguments: list[str]) -> int:
-    import yaml  # on the controller only; managed hosts need not have it
-
-    check = "--check" in arguments
-    paths = [argument for argument in arguments if not argument.startswith("-")]
-    if len(paths) != 1:
-        sys.stderr.write("usage: env_templates [--check] env.schema.yml\n")
-        return 2
-    source = Path(paths[0])
-    schema = Schema.load(yaml.safe_load(source.read_text(encoding="utf-8")))
-    stale = 0
-    for relative, text in files(schema, source.name).items():
-        target = source.parent / relative
-        if target.is_file() and target.read_text(encoding="utf-8") == text:
-            continue
-        stale += 1
-        if check:
-            sys.stdout.write(f"{target} is out of date: run this command without --check\n")
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text, encoding="utf-8")
-            sys.stdout.write(f"wrote {target}\n")
-    return 1 if check and stale else 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

@@ -31,6 +31,10 @@ class Finding:
 
 Check = Callable[[str, Rules], "Finding | None"]
 
+#: Longest value, in characters, that a pattern is tried on: a pattern that backtracks is the schema's own
+#: doing, but nobody's value may make it run for minutes.
+MAX_PATTERN_VALUE = 4096
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|m|h|d|w|y)\Z", re.ASCII)
 _MILLISECONDS = {
     "ms": 1,
@@ -55,7 +59,7 @@ _LOG_GROUP = re.compile(r"[A-Za-z0-9_/.#-]{1,512}\Z")
 
 
 def text_of(value: Any) -> str:
-    """A YAML scalar of the schema as it is written in a .env file."""
+    """A YAML value of the schema as it is written in a .env file."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (list, dict)):
@@ -64,8 +68,13 @@ def text_of(value: Any) -> str:
 
 
 def duration_milliseconds(value: str) -> float | None:
+    """A duration such as 7d in milliseconds, None if it is none. Units as the npm package ms reads them."""
     match = _DURATION.match(value)
     return float(match.group(1)) * _MILLISECONDS[match.group(2)] if match else None
+
+
+#: Types with an order, and what they measure: only like can be compared with like.
+ORDERED = {"integer": "number", "number": "number", "port": "number", "duration": "duration"}
 
 
 def comparable(kind: str, value: str) -> float | str:
@@ -73,7 +82,7 @@ def comparable(kind: str, value: str) -> float | str:
     if kind == "duration":
         milliseconds = duration_milliseconds(value)
         return value if milliseconds is None else milliseconds
-    if kind in ("integer", "number", "port"):
+    if kind in ORDERED:
         try:
             return float(value)
         except ValueError:
@@ -84,13 +93,29 @@ def comparable(kind: str, value: str) -> float | str:
 def is_local_host(host: str) -> bool:
     """Whether a host name can only mean the machine or the local network it is used on."""
     name = host.lower().rstrip(".")
-    if name == "localhost" or name.endswith((".localhost", ".local", ".localdomain")):
+    if name in ("localhost", "host.docker.internal") or name.endswith((".localhost", ".local", ".localdomain")):
         return True
     try:
         address = ipaddress.ip_address(name.strip("[]"))
     except ValueError:
         return False
-    return address.is_loopback or address.is_unspecified
+    # ::ffff:127.0.0.1 is 127.0.0.1, which Python says itself from 3.13 on only.
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback or (mapped or address).is_unspecified
+
+
+def host_of(kind: str, value: str) -> str:
+    """The host that a value of a type names; empty if that type or value has none."""
+    if kind == "host":
+        return value
+    if kind == "email":
+        return value.rpartition("@")[2]
+    if kind == "url":
+        try:
+            return urlsplit(value).hostname or ""
+        except ValueError:
+            return ""
+    return ""
 
 
 def _local_host(host: str, rules: Rules) -> Finding | None:
@@ -100,6 +125,7 @@ def _local_host(host: str, rules: Rules) -> Finding | None:
 
 
 def check_host_name(host: str) -> bool:
+    """Whether this is an address or a DNS name; underscores are allowed, as resolvers take them."""
     try:
         ipaddress.ip_address(host)
         return True
@@ -117,6 +143,10 @@ def _bounds(value: float, rules: Rules, unit: str = "") -> Finding | None:
     if "max" in rules and value > float(rules["max"]):
         return Finding("too_large", f"is more than {rules['max']}{unit}", f"Use {rules['max']}{unit} or less.")
     return None
+
+
+def _too_long(limit: int) -> Finding:
+    return Finding("too_long", f"is longer than {limit} characters", f"Use {limit} characters or fewer.")
 
 
 def _string(value: str, rules: Rules) -> Finding | None:
@@ -200,12 +230,11 @@ def _duration(value: str, rules: Rules) -> Finding | None:
                 "Add the unit: ms, s, m, h, d, w or y.",
             )
         return Finding("duration", "is not a duration", "Write a number and a unit, such as 15m, 12h or 7d.")
-    for rule, broken in (("min", "shorter"), ("max", "longer")):
-        limit = duration_milliseconds(str(rules[rule])) if rule in rules else None
-        if limit is not None and (milliseconds < limit if rule == "min" else milliseconds > limit):
-            code = "too_small" if rule == "min" else "too_large"
-            side = "more" if rule == "min" else "less"
-            return Finding(code, f"is {broken} than {rules[rule]}", f"Use {rules[rule]} or {side}.")
+    lowest, highest = (duration_milliseconds(str(rules.get(rule, ""))) for rule in ("min", "max"))
+    if lowest is not None and milliseconds < lowest:
+        return Finding("too_small", f"is shorter than {rules['min']}", f"Use {rules['min']} or more.")
+    if highest is not None and milliseconds > highest:
+        return Finding("too_large", f"is longer than {rules['max']}", f"Use {rules['max']} or less.")
     return None
 
 
@@ -214,6 +243,8 @@ def _enum(value: str, rules: Rules) -> Finding | None:
 
 
 def _regex(value: str, rules: Rules) -> Finding | None:
+    if len(value) > MAX_PATTERN_VALUE:
+        return _too_long(MAX_PATTERN_VALUE)
     try:
         re.compile(value)
     except (re.error, OverflowError, RecursionError):
@@ -357,11 +388,9 @@ def check(kind: str, value: str, rules: Rules) -> Finding | None:
             f"Use {rules['min_length']} characters or more.",
         )
     if "max_length" in rules and len(value) > int(rules["max_length"]):
-        return Finding(
-            "too_long",
-            f"is longer than {rules['max_length']} characters",
-            f"Use {rules['max_length']} characters or fewer.",
-        )
+        return _too_long(int(rules["max_length"]))
+    if "pattern" in rules and len(value) > MAX_PATTERN_VALUE:
+        return _too_long(MAX_PATTERN_VALUE)
     if "pattern" in rules and not re.search(str(rules["pattern"]), value):
         hint = str(rules.get("pattern_hint", "")) or f"It must match {rules['pattern']}"
         return Finding("pattern", "does not have the right form", f"{hint.rstrip('.')}.")

@@ -22,6 +22,9 @@ _RESERVED_PATTERNS = ("LD_*", "npm_*", "PM2_*")
 
 _ASSIGNMENT = re.compile(r"^[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=", re.MULTILINE)
 
+# A file of random bytes has a million names; nobody reads more than this many of them.
+_MAX_NAMES = 100
+
 # Linux takes no more than this for one NAME=value (MAX_ARG_STRLEN).
 _MAX_VARIABLE = 131072
 
@@ -32,9 +35,11 @@ class Validation:
     def __init__(self, schema: Schema, entries: list[dotenv.Entry], environment: str, unknown: str | None) -> None:
         self.schema = schema
         self.environment = environment
+        self.own = schema.data.get("environment_variable")
         self.unknown = unknown or str(schema.data.get("unknown", WARNING))
         self.entries = {entry.key: entry for entry in entries if entry.key != "__proto__"}
         self.rules = {name: schema.rules_for(name, environment) for name in schema.variables}
+        self.strangers: list[str] | None = None
         self.problems: list[Problem] = []
 
     def run(self) -> Report:
@@ -53,9 +58,9 @@ class Validation:
             return None
         return entry.value
 
-    def say(self, code: str, name: str, message: str, remedy: str = "", severity: str = ERROR) -> None:
+    def say(self, code: str, name: str, message: str, remedy: str = "", severity: str = ERROR, found: str = "") -> None:
         entry = self.entries.get(name)
-        self.problems.append(Problem(severity, code, name, message, remedy, entry.line if entry else None))
+        self.problems.append(Problem(severity, code, name, message, remedy, entry.line if entry else None, found))
 
     def why(self) -> str:
         return f" in {self.environment}" if self.environment else ""
@@ -65,32 +70,67 @@ class Validation:
         if value is None:
             self.missing(name, rules)
             return
+        if rules.get("forbidden"):
+            remedy = str(rules.get("remedy", "")) or "Remove it."
+            self.say("forbidden", name, f"{name} must not be set{self.why()}.", remedy)
+            return
         secret = bool(rules.get("secret"))
         own_remedy = str(rules.get("remedy", ""))
+        described = env_secrets.describe(value)
         if "deprecated" in rules:
-            replacement = str(rules["deprecated"])
-            remedy = f"Use {replacement} instead." if replacement else "Remove it."
-            self.say("deprecated", name, f"{name} is deprecated.", remedy, WARNING)
+            self.deprecated(name, str(rules["deprecated"]))
         if len(value.encode("utf-8", errors="replace")) + len(name) + 2 > _MAX_VARIABLE:
-            self.say("too_long", name, f"{name} is longer than the system allows ({_MAX_VARIABLE} bytes).")
+            self.say(
+                "too_long",
+                name,
+                f"{name} is longer than the system allows ({_MAX_VARIABLE} bytes).",
+                "Put it in a file, and the path of that in the environment.",
+                found=f"{len(value)} characters",
+            )
             return
-        if env_secrets.leftover(value):
+        if self.own == name and self.environment and value != self.environment and value in self.schema.environments:
+            self.say(
+                "other_environment",
+                name,
+                f"{name} is {value}, but this is {self.environment}.",
+                "Take the file of the right environment.",
+                found=value,
+            )
+            return
+        kind = str(rules.get("type", "string"))
+        allowed = [env_types.text_of(item) for item in rules.get("values", ())]
+        if value not in allowed and env_secrets.leftover(value):
             self.say(
                 "template_leftover",
                 name,
                 f"{name} holds a template or vault text instead of what it stands for.",
                 "Check how the inventory sets it.",
+                found=described,
             )
             return
-        if not rules.get("allow_placeholder"):
+        if not rules.get("allow_placeholder") and value not in allowed:
             more = [str(item) for item in rules.get("placeholders", ())]
-            if secret and "example" in rules:
-                more.append(env_types.text_of(rules["example"]))
-            if env_secrets.placeholder(value, secret, more):
-                remedy = own_remedy or "Set the real value."
-                self.say("placeholder", name, f"{name} still has a placeholder.", remedy)
+            if secret:
+                more += self.schema.examples.get(name, ())
+            host = env_types.host_of(kind, value)
+            if env_secrets.placeholder(value, secret, more) or (host and env_secrets.example_host(host)):
+                self.say(
+                    "placeholder",
+                    name,
+                    f"{name} still has a placeholder.",
+                    own_remedy or "Set the real value.",
+                    found=described,
+                )
                 return
-        kind = str(rules.get("type", "string"))
+        if len(value) > 2 and value[0] == value[-1] and value[0] in "'\"" and kind not in ("json", "regex"):
+            self.say(
+                "quoted_twice",
+                name,
+                f"{name} has quotes around its value that are part of it.",
+                "Take out one pair of quotes.",
+                found=described,
+            )
+            return
         finding = env_types.check(kind, value, rules)
         if finding:
             base = self.schema.variables[name]
@@ -103,13 +143,20 @@ class Validation:
                 name,
                 f"{name} {finding.message}{where} (found {found}).",
                 own_remedy or finding.remedy,
+                found=found,
             )
             return
         if secret:
             weakness = env_secrets.weakness(value, float(rules.get("min_entropy", 0)))
             if weakness:
                 remedy = own_remedy or "Generate a random one, for example with `openssl rand -hex 32`."
-                self.say("weak_secret", name, f"{name} {weakness}.", remedy)
+                self.say("weak_secret", name, f"{name} {weakness}.", remedy, found=described)
+
+    def deprecated(self, name: str, replacement: str) -> None:
+        remedy = f"Use {replacement} instead." if replacement else "Remove it."
+        if replacement and self.value(replacement) is not None:
+            remedy = f"{replacement} is set too and counts: remove {name}."
+        self.say("deprecated", name, f"{name} is deprecated.", remedy, WARNING)
 
     def missing(self, name: str, rules: Mapping[str, Any]) -> None:
         reason = ""
@@ -125,14 +172,18 @@ class Validation:
         if not remedy:
             description = str(rules.get("description", "")).rstrip(".")
             remedy = f"Set it: {description}." if description else "Set it."
+        old = [other for other, own in self.rules.items() if own.get("deprecated") == name and self.value(other)]
         near = self.misspelt(name) if name not in self.entries else None
-        if near:
+        if old:
+            remedy = f"{old[0]} is its old name and is set: rename it."
+        elif near:
             remedy = f"{near} is set: if that is meant, rename it. {remedy}"
-        self.say("missing", name, f"{name} is {state} but required{reason}.", remedy)
+        self.say("missing", name, f"{name} is {state} but required{reason}.", remedy, found=state)
 
     def misspelt(self, name: str) -> str | None:
-        strangers = [other for other in self.entries if other not in self.rules]
-        for stranger in strangers:
+        if self.strangers is None:
+            self.strangers = [other for other in self.entries if other not in self.rules][:_MAX_NAMES]
+        for stranger in self.strangers:
             if env_secrets.nearest(stranger, [name]) == name:
                 return stranger
         return None
@@ -156,11 +207,11 @@ class Validation:
         holders: dict[str, str] = {}
         for name in self.rules:
             value = self.value(name)
-            if value is not None and not self.rules[name].get("secret"):
+            if value and not self.rules[name].get("secret"):
                 holders.setdefault(value, name)
         for name, rules in self.rules.items():
             value = self.value(name)
-            if value is None or not rules.get("secret"):
+            if not value or not rules.get("secret"):
                 continue
             other = holders.setdefault(value, name)
             if other != name and name not in reported:
@@ -169,6 +220,7 @@ class Validation:
                     name,
                     f"{name} has the same value as {other}.",
                     "Give every secret a value of its own.",
+                    found=env_secrets.describe(value),
                 )
 
     def groups(self) -> None:
@@ -223,6 +275,7 @@ class Validation:
 
     def unknown_names(self) -> None:
         ignored = list(self.schema.data.get("ignore", []))
+        count = 0
         for name in self.entries:
             if name in self.rules or any(fnmatch.fnmatchcase(name, pattern) for pattern in ignored):
                 continue
@@ -237,9 +290,15 @@ class Validation:
                 continue
             if self.unknown == "ignore":
                 continue
+            count += 1
+            if count > _MAX_NAMES:
+                continue
             near = env_secrets.nearest(name, self.rules)
             remedy = f"Did you mean {near}?" if near else "Remove it, or add it to the schema."
             self.say("unknown", name, f"{name} is not in the schema.", remedy, self.unknown)
+        if count > _MAX_NAMES:
+            message = f"{count - _MAX_NAMES} more names are not in the schema."
+            self.say("unknown", "", message, "Check that this is the right file.", self.unknown)
 
 
 def _holds(first: float | str, operator: str, second: float | str) -> bool:

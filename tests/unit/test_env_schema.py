@@ -259,7 +259,8 @@ def test_deprecated() -> None:
 
 def test_too_long_for_the_system() -> None:
     assert errors(schema({"A": {}}), "A=" + "x" * 131072) == [
-        "line 1: A is longer than the system allows (131072 bytes)."
+        "line 1: A is longer than the system allows (131072 bytes). Put it in a file, and the path of that in the "
+        "environment."
     ]
 
 
