@@ -21,6 +21,7 @@ from typing import Any
 from ansible_collections.roastify.ops.plugins.module_utils import dotenv, env_format, env_input, env_templates
 from ansible_collections.roastify.ops.plugins.module_utils.env_report import Problem, Report
 from ansible_collections.roastify.ops.plugins.module_utils.env_schema import Schema, SchemaError
+from ansible_collections.roastify.ops.plugins.module_utils.env_types import counted
 
 FINE, PROBLEMS, UNUSABLE = 0, 1, 2
 
@@ -38,13 +39,9 @@ def summary(path: str, report: Report) -> str:
     """The last line about a file."""
     where = f" for {report.environment}" if report.environment else ""
     if not report.problems:
-        return f"{path}: fine{where} ({_count(len(report.variables), 'variable')})"
-    errors, warnings = _count(len(report.errors), "error"), _count(len(report.warnings), "warning")
+        return f"{path}: fine{where} ({counted(len(report.variables), 'variable')})"
+    errors, warnings = counted(len(report.errors), "error"), counted(len(report.warnings), "warning")
     return f"{path}: {errors} and {warnings}{where}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _say(text: str) -> None:
@@ -103,7 +100,7 @@ def _check_schema(options: argparse.Namespace) -> int:
     except SchemaError as error:
         _tell_schema(options.schema, error)
         return PROBLEMS
-    _say(f"{options.schema}: fine ({_count(len(schema.variables), 'variable')})")
+    _say(f"{options.schema}: fine ({counted(len(schema.variables), 'variable')})")
     return FINE
 
 

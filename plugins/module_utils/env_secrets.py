@@ -118,7 +118,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     wanted = name.upper().replace("-", "_")
     if wanted in folded:
         return folded[wanted]
-    limit = 2 if len(wanted) < 6 else 3
+    limit = 1 if len(wanted) < 3 else 2 if len(wanted) < 6 else 3
     ranked = sorted((distance(wanted, key, limit), key) for key in folded)
     if ranked and ranked[0][0] < limit:
         return folded[ranked[0][1]]

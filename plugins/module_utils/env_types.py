@@ -67,6 +67,11 @@ def text_of(value: Any) -> str:
     return str(value)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 item, 2 items."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def duration_milliseconds(value: str) -> float | None:
     """A duration such as 7d in milliseconds, None if it is none. Units as the npm package ms reads them."""
     match = _DURATION.match(value)
@@ -146,7 +151,8 @@ def _bounds(value: float, rules: Rules, unit: str = "") -> Finding | None:
 
 
 def _too_long(limit: int) -> Finding:
-    return Finding("too_long", f"is longer than {limit} characters", f"Use {limit} characters or fewer.")
+    most = counted(limit, "character")
+    return Finding("too_long", f"is longer than {most}", f"Use {most} or fewer.")
 
 
 def _string(value: str, rules: Rules) -> Finding | None:
@@ -316,9 +322,9 @@ def _list(value: str, rules: Rules) -> Finding | None:
     if "" in items:
         return Finding("list", "has an empty item", f"Leave out the {separator} too many.")
     if len(items) < int(rules.get("min_items", 0)):
-        return Finding("too_few", f"has fewer than {rules['min_items']} items", "Add the missing ones.")
+        return Finding("too_few", f"has fewer than {counted(rules['min_items'], 'item')}", "Add the missing ones.")
     if "max_items" in rules and len(items) > int(rules["max_items"]):
-        return Finding("too_many", f"has more than {rules['max_items']} items", "Take some out.")
+        return Finding("too_many", f"has more than {counted(rules['max_items'], 'item')}", "Take some out.")
     item_rules: Rules = rules.get("items") or {}
     for number, item in enumerate(items, 1):
         finding = check(str(item_rules.get("type", "string")), item, item_rules)
@@ -382,11 +388,8 @@ def check(kind: str, value: str, rules: Rules) -> Finding | None:
     if finding:
         return finding
     if len(value) < int(rules.get("min_length", 0)):
-        return Finding(
-            "too_short",
-            f"is shorter than {rules['min_length']} characters",
-            f"Use {rules['min_length']} characters or more.",
-        )
+        fewest = counted(rules["min_length"], "character")
+        return Finding("too_short", f"is shorter than {fewest}", f"Use {fewest} or more.")
     if "max_length" in rules and len(value) > int(rules["max_length"]):
         return _too_long(int(rules["max_length"]))
     if "pattern" in rules and len(value) > MAX_PATTERN_VALUE:
