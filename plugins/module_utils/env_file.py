@@ -51,10 +51,22 @@ def _current(path: Path) -> tuple[str | None, os.stat_result | None]:
         raise EnvFileError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def plan(path: Path, content: str, uid: int | None, gid: int | None, mode: int) -> Plan:
-    """Compares a file with what it should be."""
+def plan(path: Path, content: str, uid: int | None, gid: int | None, mode: int, previous: Path | None = None) -> Plan:
+    """Compares a file with what it should be.
+
+    Args:
+        path: the file.
+        content: what is to be in it.
+        uid: its owner; None leaves it as it is.
+        gid: its group; None leaves it as it is.
+        mode: its permission bits.
+        previous: the file that is in use now, which the names are compared with while `path` is missing.
+
+    Raises:
+        EnvFileError: something else is in the place of the file, or it cannot be read.
+    """
     text, status = _current(path)
-    old = dotenv.to_mapping(dotenv.parse(text)) if text is not None else {}
+    old = variables_in(path if text is not None or previous is None else previous)
     new = dotenv.to_mapping(dotenv.parse(content))
     result = Plan(
         exists=text is not None,
@@ -67,6 +79,35 @@ def plan(path: Path, content: str, uid: int | None, gid: int | None, mode: int) 
         result.mode = stat.S_IMODE(status.st_mode) != mode
         result.owner = (uid is not None and uid != status.st_uid) or (gid is not None and gid != status.st_gid)
     return result
+
+
+def variables_in(path: Path) -> dict[str, str]:
+    """What the application would read from a file; nothing from a missing one.
+
+    Raises:
+        EnvFileError: it cannot be read.
+    """
+    try:
+        return dotenv.to_mapping(dotenv.parse(dotenv.decode(path.read_bytes())))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise EnvFileError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def alike(directory: Path, content: str) -> list[str]:
+    """Names of the .env files of a directory from which the application would read the same.
+
+    Args:
+        directory: where environments are kept, one for each release; may be missing.
+        content: the text to compare with.
+
+    Raises:
+        EnvFileError: one of them cannot be read.
+    """
+    wanted = dotenv.to_mapping(dotenv.parse(content))
+    files = sorted(directory.glob("*.env")) if directory.is_dir() else []
+    return [path.name for path in files if path.is_file() and variables_in(path) == wanted]
 
 
 def install(path: Path, content: str, uid: int | None, gid: int | None, mode: int) -> None:

@@ -30,8 +30,9 @@ const fs = require('fs'), path = require('path'), { promisify } = require('util'
 const [binary, action, ecosystem, ...generations] = process.argv.slice(1);
 const pm2 = require(path.resolve(fs.realpathSync(binary), '../..'));
 const call = (name, ...parameters) => promisify(pm2[name]).apply(pm2, parameters);
-const describe = ({ name, pid, pm2_env: { status, pm_cwd } }) => (
-  { name, pid: pid || 0, status: status || '', directory: pm_cwd || '' });
+const describe = ({ name, pid, pm2_env: { status, pm_cwd, restart_time, exit_code } }) => (
+  { name, pid: pid || 0, status: status || '', directory: pm_cwd || '', restarts: restart_time || 0,
+    exit_code: exit_code === undefined ? null : exit_code });
 const remove = async () => {
   const listed = new Set((await call('list')).map((entry) => entry.name));
   for (const name of generations) if (listed.has(name)) await call('delete', name);
@@ -49,12 +50,23 @@ COMMAND_LIMIT = 60
 
 @dataclass(frozen=True)
 class Worker:
-    """One process in PM2's list."""
+    """One process in PM2's list.
+
+    Attributes:
+        name: of its generation.
+        pid: 0 if there is none at the moment.
+        status: what PM2 calls it. That it is "online" says nothing of whether it serves.
+        directory: of its release.
+        restarts: how often PM2 has started it again.
+        exit_code: of its last end, None if it never ended or PM2 does not know.
+    """
 
     name: str
     pid: int
     status: str
     directory: str
+    restarts: int = 0
+    exit_code: int | None = None
 
     @property
     def running(self) -> bool:

@@ -25,6 +25,8 @@ from ansible_collections.roastify.ops.plugins.module_utils.files import (
 MANIFEST = artifact.MANIFEST_MEMBER
 #: Unfinished releases have this prefix: nothing that has it can be live, kept or rolled back to.
 STAGING_PREFIX = ".staging-"
+#: In the shared directory: the environment of each release, as ``<release id>.env``.
+ENVIRONMENTS = "environments"
 #: Room beyond the unpacked size: directory blocks, log lines and the journal while the deployment runs.
 SPACE_RESERVE = 64 * 1024 * 1024
 
@@ -53,6 +55,11 @@ class Release:
         """SHA-256 of the artifact it was unpacked from."""
         return str(self.manifest.get("sha256", ""))
 
+    @property
+    def environment(self) -> Path:
+        """The ``.env`` that its workers read."""
+        return self.directory / ".env"
+
 
 class Host:
     """The directory tree of one application on this host.
@@ -65,6 +72,7 @@ class Host:
         self.root = Path(root)
         self.releases = self.root / "releases"
         self.shared = self.root / "shared"
+        self.environments = self.shared / ENVIRONMENTS
         self.link = self.root / "current"
         self.journal = self.root / "deployments.jsonl"
         self.lock = self.root / ".deploy.lock"
@@ -186,10 +194,13 @@ def stage(
     The release is made under a name that nothing follows and gets its own name by rename(2) once it is complete
     and on disk, so that a release that can be seen is a release that can be served.
 
+    Content that the host has already, in a release with another environment, is linked instead of unpacked: the
+    files of a release are never written to again, so that two releases can share them.
+
     Args:
         host: where.
         identifier: release id.
-        archive: the transferred artifact.
+        archive: the transferred artifact; not looked at where the host has its content already.
         sha256: what the artifact must hash to.
         links: links to make in the release: path in the release -> path in the shared directory.
         group: group that may read the release; None leaves it to everybody.
@@ -218,6 +229,26 @@ def stage(
     if dry_run:
         return None, True
     _remove_unfinished(host)
+    directory = host.releases / f"{STAGING_PREFIX}{identifier}"
+    twin = next((release for release in host.kept() if release.sha256 == sha256), None)
+    try:
+        manifest = _unpack(host, archive, sha256, directory) if twin is None else _share(twin, directory)
+        _finish(host, directory, identifier, sha256, manifest, links, group)
+        os.rename(directory, host.releases / identifier)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    sync_directory(host.releases)
+    return host.release(identifier), True
+
+
+def _unpack(host: Host, archive: Path, sha256: str, directory: Path) -> Mapping[str, Any]:
+    """Fill a new directory from the artifact; its manifest."""
+    if not os.path.isfile(archive):
+        raise OperationError(
+            f"the artifact {archive} is not on this host, and no release here has its content",
+            "deploy the artifact itself: only releases that every host keeps can do without it",
+        )
     found = artifact.file_sha256(str(archive))
     if found != sha256:
         raise OperationError(
@@ -229,18 +260,16 @@ def stage(
         problem = space_problem(host.releases, contents.unpacked_size, contents.files)
         if problem:
             raise problem
-        directory = host.releases / f"{STAGING_PREFIX}{identifier}"
         artifact.unpack(str(archive), str(directory))
     except artifact.ArtifactError as error:
         raise OperationError(str(error), "nothing was changed on this host") from error
-    try:
-        _finish(host, directory, identifier, sha256, contents.manifest or {}, links, group)
-        os.rename(directory, host.releases / identifier)
-    except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
-        raise
-    sync_directory(host.releases)
-    return host.release(identifier), True
+    return contents.manifest or {}
+
+
+def _share(twin: Release, directory: Path) -> Mapping[str, Any]:
+    """Fill a new directory with hard links to the files of a release of the same content; its manifest."""
+    shutil.copytree(twin.directory, directory, symlinks=True, copy_function=os.link)
+    return twin.manifest
 
 
 def _finish(
@@ -274,6 +303,25 @@ def _finish(
     sync_directory(directory)
 
 
+def remove_environments(host: Host, but: str = "") -> list[str]:
+    """Take away the environments of releases that are gone.
+
+    Args:
+        host: where.
+        but: a release that is about to come: its environment is installed before it is staged.
+
+    Returns:
+        Ids of those releases.
+    """
+    if not host.environments.is_dir():
+        return []
+    owners = {name[: -len(".env")]: name for name in os.listdir(host.environments) if name.endswith(".env")}
+    gone = sorted(owner for owner in owners if owner != but and not (host.releases / owner).is_dir())
+    for owner in gone:
+        (host.environments / owners[owner]).unlink()
+    return gone
+
+
 def _remove_unfinished(host: Host) -> None:
     """Take away what a killed run left; the deployment lock says that no other run is at it."""
     for name in os.listdir(host.releases):
@@ -305,7 +353,7 @@ def prunable(host: Host, keep: int) -> list[Release]:
 
 
 def prune(host: Host, doomed: Sequence[Release]) -> None:
-    """Remove releases.
+    """Remove releases, and the environments of those that are gone.
 
     Each is renamed first, so that a half-removed one can't be mistaken for a release.
 
@@ -318,3 +366,4 @@ def prune(host: Host, doomed: Sequence[Release]) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.rename(release.directory, going)
             shutil.rmtree(going)
+    remove_environments(host)

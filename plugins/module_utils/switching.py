@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -19,24 +18,16 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
-from ansible_collections.roastify.ops.plugins.module_utils import dotenv, health
+from ansible_collections.roastify.ops.plugins.module_utils import application_log, health
+from ansible_collections.roastify.ops.plugins.module_utils.application_log import ApplicationLog
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.files import link_atomically
 from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Pm2, Worker
 from ansible_collections.roastify.ops.plugins.module_utils.releases import Host, Release
 
 LOOPBACK = "127.0.0.1"
-#: Lines of the application's log that are shown when it doesn't come up.
-LOG_LINES = 10
-#: A line of JSON with a stack trace in it can be longer than anybody wants to read at once.
-LINE_LENGTH = 600
-#: Names of variables whose values are secrets, whatever the schema says of them.
-_SECRET_NAME = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|PRIVATE|DATABASE_URL|DSN", re.IGNORECASE)
-#: Shorter values ("true", "5432") would mask half of a log without hiding anything.
-_SECRET_LENGTH = 6
 
 
 @dataclass(frozen=True)
@@ -71,27 +62,6 @@ class Service:
         return health.Gate(self.wanted, self.interval, self.patience, version)
 
 
-def secrets_of(host: Host) -> list[str]:
-    """Values of the environment file that must not be shown, longest first."""
-    try:
-        text = dotenv.decode((host.shared / ".env").read_bytes())
-    except (OSError, ValueError):
-        return []
-    values = dotenv.to_mapping(dotenv.parse(text))
-    found = {value for name, value in values.items() if _SECRET_NAME.search(name) and len(value) >= _SECRET_LENGTH}
-    return sorted(found, key=len, reverse=True)
-
-
-def mask(lines: list[str], secrets: list[str]) -> list[str]:
-    """Log lines with every secret replaced, and cut to a readable length after that."""
-    masked = []
-    for line in lines:
-        for secret in secrets:
-            line = line.replace(secret, "********")
-        masked.append(line if len(line) <= LINE_LENGTH else f"{line[:LINE_LENGTH]}...")
-    return masked
-
-
 def _die_with_parent() -> None:
     # A killed module must not leave a candidate behind. The kernel forgets this wish when the user changes, but
     # subprocess changes the user before it calls us.
@@ -103,7 +73,7 @@ def _tail(stream: IO[bytes]) -> list[str]:
     size = os.fstat(stream.fileno()).st_size
     start = max(size - 16_384, 0)
     text = os.pread(stream.fileno(), 16_384, start).decode("utf-8", "replace")
-    return text.splitlines()[-LOG_LINES:]
+    return text.splitlines()[-application_log.LINES :]
 
 
 @contextlib.contextmanager
@@ -151,11 +121,10 @@ def _require_free(port: int) -> None:
             ) from error
 
 
-def try_out(host: Host, pm2: Pm2, release: Release, service: Service) -> health.Gate:
+def try_out(pm2: Pm2, release: Release, service: Service) -> health.Gate:
     """Start a release beside everything that serves and see whether it would be healthy.
 
     Args:
-        host: where.
         pm2: how the application is run.
         release: the candidate.
         service: ports and the gate's figures.
@@ -182,7 +151,7 @@ def try_out(host: Host, pm2: Pm2, release: Release, service: Service) -> health.
         raise OperationError(
             f"candidate {release.id} (version {release.version}) is not fit for traffic: {reason}",
             "mend the release and deploy again; nothing was switched, the old version serves",
-            gate.evidence() + mask(_tail(log), secrets_of(host)),
+            gate.evidence() + application_log.masked(_tail(log), release),
         )
 
 
@@ -247,11 +216,10 @@ class Switch:
         gate.patience = 5.0  # it serves already: either it answers now or it is ill
         return gate if gate.wait(lambda: self.service.ask(self.service.port)) is None else None
 
-    def run(self, restart: bool = False, heal: bool = True, dry_run: bool = False) -> Outcome:
+    def run(self, heal: bool = True, dry_run: bool = False) -> Outcome:
         """Start, gate, link, drain.
 
         Args:
-            restart: start a new generation even if the release is live and healthy (its environment changed).
             heal: start a new generation if the release is live but not healthy; else it is left to itself.
             dry_run: only say whether anything would change.
 
@@ -264,7 +232,7 @@ class Switch:
         if not dry_run:
             self.pm2.ensure_up()
         workers = self.pm2.workers()
-        done = None if restart else self.is_done(workers, live)
+        done = self.is_done(workers, live)
         if done is not None:
             return Outcome(False, live, done.evidence())
         if dry_run:
@@ -277,12 +245,11 @@ class Switch:
         remaining = [worker for worker in workers if worker.name not in leftovers]
         if not heal and old and live is not None and live.id == self.release.id:
             return Outcome(bool(leftovers), live, [])
-        done = None if restart or not leftovers else self.is_done(remaining, live)
+        done = self.is_done(remaining, live) if leftovers else None
         if done is not None:
             return Outcome(True, live, done.evidence())
         generation = self._free_name(old)
-        logs = self._log_positions()
-        evidence = self._join(generation, logs)
+        evidence = self._join(generation, ApplicationLog(self.pm2, self.release))
         if live is None or live.id != self.release.id:
             link_atomically(self.host.link, os.path.join("releases", self.release.id))
         self.pm2.delete(old)
@@ -295,14 +262,14 @@ class Switch:
         name = f"{self.pm2.application}-{self.release.id}"
         return f"{name}.2" if name in taken else name
 
-    def _join(self, generation: str, logs: dict[Path, int]) -> list[str]:
+    def _join(self, generation: str, log: ApplicationLog) -> list[str]:
         """Start the new generation on the live port and see every worker of it answer well."""
         try:
             evidence = self._see_all(generation, self.pm2.start(self.release.directory, generation))
             self.confirm()
             return evidence
         except OperationError as error:
-            error.evidence += mask(self._logged_since(logs), secrets_of(self.host))
+            error.evidence += application_log.masked(log.news(), self.release, self.host.live())
             self.pm2.delete([generation])
             raise
 
@@ -345,17 +312,3 @@ class Switch:
                 )
             time.sleep(min(self.service.interval, 0.02))
         return [f"{len(workers)} workers of {generation} healthy on port {self.service.port}: {last}"]
-
-    def _log_positions(self) -> dict[Path, int]:
-        definition = self.pm2.definition(self.release.directory)
-        files = [Path(definition[key]) for key in ("error_file", "out_file") if definition.get(key)]
-        return {path: path.stat().st_size if path.exists() else 0 for path in files}
-
-    def _logged_since(self, positions: dict[Path, int]) -> list[str]:
-        lines: list[str] = []
-        for path, position in positions.items():
-            if path.exists():
-                with path.open("rb") as stream:
-                    stream.seek(max(position, path.stat().st_size - 16_384))
-                    lines += stream.read().decode("utf-8", "replace").splitlines()[-LOG_LINES:]
-        return lines

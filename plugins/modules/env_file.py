@@ -24,6 +24,11 @@ options:
       - The file. A missing directory is made, owned like the file, with mode V(0750).
     type: path
     required: true
+  previous:
+    description:
+      - The file that is in use now, for instance C(current/.env). While O(path) is missing, RV(added), RV(modified),
+        RV(removed) and the diff tell what changes compared with it.
+    type: path
   variables:
     description:
       - Names and values as an inventory holds them. Booleans become V(true) and V(false), lists and mappings
@@ -31,8 +36,14 @@ options:
       - A mapping or its JSON text. Ansible hides every single value of a mapping wherever it appears in the
         output, even V(true) or V(1); of a JSON text (C(| to_json)) it hides the whole only, which reads better
         and is just as safe, since this module never returns a value.
+      - Exactly one of O(variables) and O(sources) is needed.
     type: jsonarg
-    required: true
+  sources:
+    description:
+      - Several places that variables come from, a list of mappings or its JSON text, each with C(name) (what messages
+        call it), C(variables) as in O(variables) and, where they are known, C(places) of single variables.
+      - A variable that two of them set is an error. Neither could win in silence without being the wrong one some day.
+    type: jsonarg
   schema:
     description:
       - The schema, in the format of M(roastify.ops.env_validate).
@@ -125,8 +136,18 @@ removed:
   type: list
   elements: str
   sample: []
+alike:
+  description:
+    - Names of the C(.env) files beside O(path) from which the application would read the same. Where each release has
+      its environment there, these are the releases that need no new one.
+  returned: success
+  type: list
+  elements: str
+  sample: [20260102T030405Z-1.4.0-abc1234.env]
 problems:
-  description: All errors and warnings, as M(roastify.ops.env_validate) returns them.
+  description:
+    - All errors and warnings, as M(roastify.ops.env_validate) returns them, each with the C(place) where its variable
+      stands.
   returned: always, unless the schema cannot be read
   type: list
   elements: dict
@@ -140,6 +161,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.roastify.ops.plugins.module_utils import dotenv, env_file, env_input
 from ansible_collections.roastify.ops.plugins.module_utils.env_schema import Schema, SchemaError
+from ansible_collections.roastify.ops.plugins.module_utils.env_sources import Source, merge
 
 MODE = 0o600
 
@@ -171,7 +193,9 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
-            "variables": {"type": "jsonarg", "required": True, "no_log": True},
+            "previous": {"type": "path"},
+            "variables": {"type": "jsonarg", "no_log": True},
+            "sources": {"type": "jsonarg", "no_log": True},
             "schema": {"type": "dict", "required": True},
             "environment": {"type": "str"},
             "unknown": {"type": "str", "choices": ["ignore", "warning", "error"]},
@@ -184,23 +208,31 @@ def main() -> None:
             "group": {"type": "str"},
             "validate_only": {"type": "bool", "default": False},
         },
+        mutually_exclusive=[("variables", "sources")],
+        required_one_of=[("variables", "sources")],
         supports_check_mode=True,
     )
     options = module.params
     path, validate_only = Path(options["path"]), options["validate_only"]
     try:
         schema = Schema.load(options["schema"])
-        variables = env_input.read_variables(options["variables"])
+        if options["sources"] is None:
+            merged = merge([Source(options["source"], env_input.read_variables(options["variables"]), {})])
+        else:
+            merged = merge(env_input.read_sources(options["sources"]))
     except SchemaError as error:
         module.fail_json(msg=str(error), schema_problems=error.problems)
     except env_input.InputError as error:
         module.fail_json(msg=str(error))
-    report = schema.validate_variables(variables, options["environment"] or "", options["unknown"])
-    problems = [problem.as_dict() for problem in report.problems]
-    for warning in report.warning_texts(options["source"]):
-        module.warn(f"{options['source']}: {warning}")
+    report = schema.validate_variables(merged.variables, options["environment"] or "", options["unknown"])
+    report.problems += merged.problems
+    # The heading of the message names the source: a place says more than that, or nothing.
+    places = {name: place for name, place in merged.places.items() if place != options["source"]}
+    problems = [dict(problem.as_dict(), place=merged.places.get(problem.variable)) for problem in report.problems]
+    for warning in report.warning_texts(options["source"], places):
+        module.warn(f"In {options['source']}: {warning}")
     if report.errors:
-        module.fail_json(msg=report.message(options["source"]), problems=problems)
+        module.fail_json(msg=report.message(options["source"], places), problems=problems)
     try:
         uid, gid = owner_ids(options["owner"], options["group"])
     except KeyError as error:
@@ -208,8 +240,10 @@ def main() -> None:
             module.fail_json(msg=f"{error.args[0]} does not exist: set up the host first", problems=problems)
         uid = gid = None
     try:
-        content = dotenv.render(variables, options["header"])
-        planned = env_file.plan(path, content, uid, gid, MODE)
+        content = dotenv.render(merged.variables, options["header"])
+        previous = Path(options["previous"]) if options["previous"] else None
+        planned = env_file.plan(path, content, uid, gid, MODE, previous)
+        alike = env_file.alike(path.parent, content)
         if planned.any or not planned.exists:
             changed = not validate_only
             if changed and not module.check_mode:
@@ -224,6 +258,7 @@ def main() -> None:
         added=planned.added,
         modified=planned.changed,
         removed=planned.removed,
+        alike=alike,
         problems=problems,
         diff=env_file.masked_diff(path, planned, content),
     )

@@ -24,12 +24,6 @@ options:
     description: Release id.
     type: str
     required: true
-  restart:
-    description: >-
-      Start new workers even if the release is live and healthy, for instance because its environment
-      changed.
-    type: bool
-    default: false
   heal:
     description:
       - Start new workers if the release is live but does not answer well.
@@ -108,7 +102,6 @@ def main():
             application_arguments(),
             **service_arguments(),
             release=dict(type="str", required=True),
-            restart=dict(type="bool", default=False),
             heal=dict(type="bool", default=True),
             action=dict(type="str", choices=["deploy", "rollback"], default="deploy"),
             deployment=dict(type="str"),
@@ -155,7 +148,7 @@ def main():
         # A module whose controller was killed works on: whoever took over its lock waits here until it is done.
         with exclusively(host.releases):
             hold_lock()
-            outcome = switch.run(restart=options["restart"], heal=options["heal"], dry_run=module.check_mode)
+            outcome = switch.run(heal=options["heal"], dry_run=module.check_mode)
     except (OperationError, OSError) as error:
         module.fail_json(msg=f"Switching to {options['release']} failed: {error}")
     before = f"{outcome.previous.id}\n" if outcome.previous else ""

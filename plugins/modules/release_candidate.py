@@ -86,7 +86,7 @@ def main():
         if module.check_mode or (live is not None and live.id == options["release"]):
             module.exit_json(changed=False, answers=[])
         deploy_locks.hold(host, options["deployment"])
-        gate = switching.try_out(host, pm2_of(options), host.find(options["release"]), service_of(options))
+        gate = switching.try_out(pm2_of(options), host.find(options["release"]), service_of(options))
     except (OperationError, OSError) as error:
         module.fail_json(msg=f"Candidate gate: {error}")
     module.exit_json(changed=False, answers=gate.evidence())

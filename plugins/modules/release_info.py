@@ -95,10 +95,17 @@ health:
       description: The answer in one line.
       type: str
 processes:
-  description: PM2's processes, if O(processes).
+  description: PM2's processes, if O(processes) or if the live release is not healthy.
   returned: always
   type: list
   elements: dict
+restart_loop:
+  description: >-
+    Where the live release is not healthy because it ends as soon as PM2 starts it: how often that was, and the end of
+    its log, without secrets.
+  returned: always
+  type: list
+  elements: str
 free_bytes:
   description: Free bytes of the file system that holds the releases.
   returned: always
@@ -128,7 +135,7 @@ import time
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.roastify.ops.plugins.module_utils import deployments, health
+from ansible_collections.roastify.ops.plugins.module_utils import application_log, deployments, health
 from ansible_collections.roastify.ops.plugins.module_utils.application_arguments import (
     application_arguments,
     host_of,
@@ -182,11 +189,14 @@ def main():
     previous_id = deployments.previous_release(live.id if live else None, [release.id for release in kept], records)
     previous = host.release(previous_id) if previous_id else None
     answer = health.probe("127.0.0.1", module.params["port"], module.params["health_path"]) if live else None
-    if answer is not None and answer.problem():
-        module.warn(f"the live release {live.id} is not healthy: {answer.describe()}")
-    processes = []
-    if module.params["processes"] and pm2 is not None and pm2.is_up():
-        processes = [asdict(worker) for worker in attempt(pm2.workers) or []]
+    ill = answer is not None and answer.problem() is not None
+    workers, restart_loop = [], []
+    if pm2 is not None and (module.params["processes"] or ill) and pm2.is_up():
+        workers = attempt(pm2.workers) or []
+    if ill and workers:
+        restart_loop = attempt(lambda: application_log.restart_loop(pm2, live, workers)) or []
+    if ill:
+        module.warn("\n".join([f"the live release {live.id} is not healthy: {answer.describe()}", *restart_loop]))
     status = os.statvfs(host.releases if host.releases.is_dir() else "/")
     module.exit_json(
         changed=False,
@@ -199,7 +209,8 @@ def main():
         health=dict(healthy=answer.problem() is None, version=answer.version, answer=answer.describe())
         if answer
         else None,
-        processes=processes,
+        processes=[asdict(worker) for worker in workers],
+        restart_loop=restart_loop,
         free_bytes=status.f_bavail * status.f_frsize,
         free_files=status.f_favail if status.f_files else -1,
         node_version=node,

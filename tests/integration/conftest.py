@@ -6,9 +6,10 @@ import pytest
 from ansible_collections.roastify.ops.plugins.module_utils import postgresql_driver
 from migration_host import host
 from migration_project import project
+from moto_server import moto
 from postgresql_server import database, postgresql_server, postgresql_servers
 
-__all__ = ["database", "each_driver", "host", "postgresql_server", "postgresql_servers", "project"]
+__all__ = ["database", "each_driver", "host", "moto", "postgresql_server", "postgresql_servers", "project"]
 
 
 @pytest.fixture(params=postgresql_driver.DRIVERS)

@@ -9,11 +9,8 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
-import socket
-import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -23,45 +20,14 @@ from typing import Any
 import boto3
 import pytest
 from migration_host import Host, ansible_playbook, role
+from moto_server import KEYS, REGION, aws_environment, reset
 from postgresql_server import PASSWORD, TestDatabase
-
-REGION = "eu-west-1"
-# Not words: Ansible blanks out a secret wherever its letters appear.
-KEYS = {"aws_access_key_id": "AKIAMOTOFAKE00000000", "aws_secret_access_key": "moto-fake-secret-0000"}
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    """The address of a moto server."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"{address}/moto-api/", timeout=5).close()
-                break
-            except OSError:
-                assert server.poll() is None, "moto_server ended"
-                assert time.monotonic() < deadline, "moto_server does not answer"
-                time.sleep(0.2)
-        yield address
-    finally:
-        server.terminate()
-        server.wait(10)
 
 
 @pytest.fixture
 def rds(moto: str) -> Iterator[Any]:
     """A client, with an instance and an Aurora cluster."""
-    urllib.request.urlopen(urllib.request.Request(f"{moto}/moto-api/reset", method="POST"), timeout=10).close()
+    reset(moto)
     client = boto3.client("rds", endpoint_url=moto, region_name=REGION, **KEYS)
     for name in ("shop-db", "other-db"):
         client.create_db_instance(
@@ -150,9 +116,7 @@ class Fleet:
         playbook.write_text(json.dumps([play]))
         process = ansible_playbook(
             *("-i", str(self._inventory()), str(playbook), *(["--check"] if check else [])),
-            AWS_ENDPOINT_URL=endpoint,
-            AWS_REGION=REGION,
-            **{name.upper(): value for name, value in KEYS.items()},
+            **aws_environment(endpoint),
         )
         # Ansible folds long lines.
         return process.returncode, " ".join((process.stdout + process.stderr).split())

@@ -38,6 +38,30 @@ def test_knows_what_changes(tmp_path: Path) -> None:
     assert diff["after"] == "B=(new value)\nC=(new)\n"
 
 
+def test_a_new_file_is_compared_with_the_one_in_use(tmp_path: Path) -> None:
+    path, before = tmp_path / "r2.env", tmp_path / "r1.env"
+    before.write_text(CONTENT)
+    planned = env_file.plan(path, "A=1\nB=other\nC=3\n", None, None, 0o600, previous=before)
+    assert (planned.exists, planned.content) == (False, True)
+    assert (planned.added, planned.changed, planned.removed) == (["C"], ["B"], [])
+    install(path, "A=2\n")
+    planned = env_file.plan(path, "A=2\n", None, None, 0o600, previous=before)
+    assert not planned.any and planned.changed == []
+    assert env_file.plan(path, "A=2\n", None, None, 0o600, previous=tmp_path / "missing").added == []
+
+
+def test_finds_environments_that_say_the_same(tmp_path: Path) -> None:
+    for name, content in (
+        ("r1.env", CONTENT),
+        ("r2.env", 'B="two words"\nA=1'),
+        ("r3.env", "A=1"),
+        ("r4.txt", CONTENT),
+    ):
+        (tmp_path / name).write_text(content)
+    assert env_file.alike(tmp_path, CONTENT) == ["r1.env", "r2.env"]
+    assert env_file.alike(tmp_path / "missing", CONTENT) == []
+
+
 def test_corrects_a_mode_that_lets_others_read(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     install(path)

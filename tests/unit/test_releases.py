@@ -85,6 +85,37 @@ def test_other_content_under_the_same_id_is_refused(host, packed):
         stage(host, packed, sha256="1" * 64)
 
 
+def test_content_that_is_here_already_is_shared_and_not_unpacked_again(host, packed):
+    stage(host, packed, links={".env": "environments/r1.env"})
+    packed_again = host.root / "nowhere.tar.gz"
+    release, changed = releases.stage(host, "r2", packed_again, packed.sha256, {".env": "environments/r2.env"}, None)
+    assert changed
+    assert (release.id, release.sha256, release.version) == ("r2", packed.sha256, "1.0.0")
+    assert os.readlink(release.directory / ".env") == "../../shared/environments/r2.env"
+    first = host.release("r1")
+    assert os.path.samefile(first.directory / "server.js", release.directory / "server.js")
+    assert (first.id, os.readlink(first.environment)) == ("r1", "../../shared/environments/r1.env")
+    releases.prune(host, [first])
+    assert (release.directory / "server.js").read_text() == "serve()\n"
+
+
+def test_content_that_is_nowhere_is_said(host, packed):
+    with pytest.raises(OperationError, match="is not on this host, and no release here has its content"):
+        releases.stage(host, "r1", host.root / "nowhere.tar.gz", packed.sha256, {}, None)
+    assert os.listdir(host.releases) == []
+
+
+def test_an_environment_goes_with_its_release(host):
+    host.environments.mkdir()
+    for name in ("a", "b"):
+        complete(host, name)
+        (host.environments / f"{name}.env").write_text("PORT=5000\n")
+    (host.environments / "never-staged.env").write_text("PORT=5000\n")
+    (host.environments / "notes.txt").write_text("not ours")
+    releases.prune(host, [host.release("a")])
+    assert sorted(os.listdir(host.environments)) == ["b.env", "notes.txt"]
+
+
 def test_a_damaged_artifact_is_refused_and_leaves_nothing(host, packed):
     with open(packed.path, "r+b") as stream:
         stream.seek(20)

@@ -1,0 +1,117 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an application said last, as evidence of why it does not serve: without secrets, and short enough to read."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ansible_collections.roastify.ops.plugins.module_utils import dotenv
+from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Pm2, Worker
+from ansible_collections.roastify.ops.plugins.module_utils.releases import Release
+
+#: Lines of the application's log that are shown when it doesn't come up.
+LINES = 10
+#: A line of JSON with a stack trace in it can be longer than anybody wants to read at once.
+_LINE_LENGTH = 600
+#: Bytes at the end of a log file that are looked at.
+_TAIL = 16_384
+#: Names of variables whose values are secrets, whatever the schema says of them.
+_SECRET_NAME = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|PRIVATE|DATABASE_URL|DSN", re.IGNORECASE)
+#: Shorter values ("true", "5432") would mask half of a log without hiding anything.
+_SECRET_LENGTH = 6
+#: So many new starts of a worker that is down again are no accident any more.
+_LOOP = 3
+
+
+def secrets_of(*releases: Release | None) -> list[str]:
+    """Values of the environments of releases that must not be shown, longest first."""
+    found: set[str] = set()
+    for release in filter(None, releases):
+        with contextlib.suppress(OSError):
+            values = dotenv.to_mapping(dotenv.parse(dotenv.decode(release.environment.read_bytes())))
+            found.update(
+                value for name, value in values.items() if _SECRET_NAME.search(name) and len(value) >= _SECRET_LENGTH
+            )
+    return sorted(found, key=len, reverse=True)
+
+
+def masked(lines: Sequence[str], *releases: Release | None) -> list[str]:
+    """Log lines with every secret replaced, and cut to a readable length after that.
+
+    Args:
+        lines: what was logged.
+        releases: those whose environments the secrets may come from.
+    """
+    secrets = secrets_of(*releases)
+    readable = []
+    for line in lines:
+        for secret in secrets:
+            line = line.replace(secret, "********")
+        readable.append(line if len(line) <= _LINE_LENGTH else f"{line[:_LINE_LENGTH]}...")
+    return readable
+
+
+class ApplicationLog:
+    """The log files that PM2 writes for a release, and where they ended when this was made.
+
+    Args:
+        pm2: how the application is run.
+        release: whose log.
+    """
+
+    def __init__(self, pm2: Pm2, release: Release) -> None:
+        definition = pm2.definition(release.directory)
+        files = [Path(definition[key]) for key in ("error_file", "out_file") if definition.get(key)]
+        self._ends = {path: path.stat().st_size if path.exists() else 0 for path in files}
+
+    def news(self) -> list[str]:
+        """The last lines that were written since."""
+        return self._lines(self._ends)
+
+    def tail(self) -> list[str]:
+        """The last lines, whenever they were written."""
+        return self._lines(dict.fromkeys(self._ends, 0))
+
+    @staticmethod
+    def _lines(starts: dict[Path, int]) -> list[str]:
+        lines: list[str] = []
+        for path, start in starts.items():
+            if path.exists():
+                with path.open("rb") as stream:
+                    stream.seek(max(start, path.stat().st_size - _TAIL))
+                    lines += stream.read().decode("utf-8", "replace").splitlines()[-LINES:]
+        return lines
+
+
+def restart_loop(pm2: Pm2, live: Release, workers: Sequence[Worker]) -> list[str]:
+    """Evidence that PM2 starts the live release again and again, for instance because its environment is wrong.
+
+    Args:
+        pm2: how the application is run.
+        live: the release that should serve.
+        workers: PM2's list.
+
+    Returns:
+        A sentence and the last lines of the log; nothing if there is no such loop.
+    """
+    looping = [
+        worker
+        for worker in workers
+        if worker.directory == str(live.directory)
+        and worker.restarts >= _LOOP
+        and (worker.status != "online" or not worker.running)
+    ]
+    if not looping:
+        return []
+    restarts = sum(worker.restarts for worker in looping)
+    codes = sorted({str(worker.exit_code) for worker in looping if worker.exit_code is not None})
+    how = f", the last time with exit code {' and '.join(codes)}" if codes else ""
+    return [
+        f"release {live.id} ends as soon as it starts: PM2 has started {len(looping)} of {len(workers)} workers "
+        f"{restarts} times again{how}. The end of its log:",
+        *masked(ApplicationLog(pm2, live).tail(), live),
+    ]

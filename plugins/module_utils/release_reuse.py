@@ -1,0 +1,33 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tell whether a fleet has a release already: the same artifact with the same environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def reusable_release(hosts: Sequence[Mapping[str, Any]], sha256: str) -> str | None:
+    """The release that is to be deployed, if hosts have it.
+
+    A release is an artifact and an environment. A host that has neither under this id gets both; one that has
+    something else under it rules the id out.
+
+    Args:
+        hosts: of each host its ``kept`` releases (mappings with ``id`` and ``sha256``), the id of its ``live`` one
+            or None, and ``alike``: names of environments, ``<release id>.env``, that equal the one to be deployed.
+        sha256: of the artifact to be deployed.
+
+    Returns:
+        Its id, that of most hosts' live release first, then the newest; None if a new one has to be made.
+    """
+    fitting: set[str] = set()
+    unfit: set[str] = set()
+    for host in hosts:
+        for release in host["kept"]:
+            fits = release["sha256"] == sha256 and f"{release['id']}.env" in host["alike"]
+            (fitting if fits else unfit).add(release["id"])
+    live = [host["live"] for host in hosts]
+    # Ids begin with their time.
+    return max(fitting - unfit, key=lambda identifier: (live.count(identifier), identifier), default=None)

@@ -1,0 +1,71 @@
+"""Evidence from the log of an application."""
+
+import json
+
+import pytest
+from ansible_collections.roastify.ops.plugins.module_utils import application_log, releases
+from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Worker
+
+
+class Logs:
+    """A PM2 that knows where it writes the log."""
+
+    def __init__(self, directory):
+        self.error_file, self.out_file = directory / "error.log", directory / "out.log"
+
+    def definition(self, release):
+        return {"error_file": str(self.error_file), "out_file": str(self.out_file)}
+
+
+@pytest.fixture
+def host(tmp_path):
+    for name in ("a", "b", "c"):
+        directory = tmp_path / "releases" / name
+        directory.mkdir(parents=True)
+        (directory / ".release.json").write_text(json.dumps({"id": name, "version": "1"}))
+    host = releases.Host(str(tmp_path))
+    host.release("a").environment.write_text("PG_PASSWORD='hunter2-hunter2'\nPORT=5000\nAPI_KEY=tiny\n")
+    host.release("b").environment.write_text("JWT_SECRET=abcdefgh\n")
+    return host
+
+
+def test_secrets_of_both_releases_are_masked_and_long_lines_cut(host):
+    both = [host.release("a"), host.release("b"), host.release("c"), None]
+    assert application_log.secrets_of(*both) == ["hunter2-hunter2", "abcdefgh"]
+    lines = application_log.masked(["password hunter2-hunter2 and abcdefgh on 5000", "x" * 2000], *both)
+    assert lines[0] == "password ******** and ******** on 5000"
+    assert len(lines[1]) < 700
+
+
+def test_shows_what_was_logged_since(host, tmp_path):
+    pm2 = Logs(tmp_path)
+    pm2.out_file.write_text("before\n")
+    log = application_log.ApplicationLog(pm2, host.release("a"))
+    with pm2.out_file.open("a") as stream:
+        stream.write("after\n")
+    pm2.error_file.write_text("wrong\n")
+    assert log.news() == ["wrong", "after"]
+    assert log.tail() == ["wrong", "before", "after"]
+
+
+def worker(host, release="a", **changes):
+    settings = {"name": "shop-a", "pid": 0, "status": "waiting restart", "restarts": 7, "exit_code": 78, **changes}
+    return Worker(directory=str(host.release(release).directory), **settings)
+
+
+def test_a_restart_loop_is_told_with_its_reason_and_without_secrets(host, tmp_path):
+    pm2 = Logs(tmp_path)
+    pm2.error_file.write_text("cannot start: PG_HOST is not set, password hunter2-hunter2\n")
+    told = application_log.restart_loop(pm2, host.release("a"), [worker(host), worker(host, restarts=5)])
+    assert told == [
+        "release a ends as soon as it starts: PM2 has started 2 of 2 workers 12 times again, the last time with exit "
+        "code 78. The end of its log:",
+        "cannot start: PG_HOST is not set, password ********",
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"restarts": 2}, {"release": "b"}, {"status": "online", "pid": 1}], ids=["few", "other", "up"]
+)
+def test_a_worker_that_ended_once_or_is_up_is_no_loop(host, tmp_path, changes):
+    assert application_log.restart_loop(Logs(tmp_path), host.release("a"), [worker(host, **changes)]) == []

@@ -1,0 +1,30 @@
+"""Whether a fleet has a release already."""
+
+import pytest
+from ansible_collections.roastify.ops.plugins.module_utils.release_reuse import reusable_release
+
+OLD, NEW = {"id": "r1", "sha256": "a"}, {"id": "r2", "sha256": "a"}
+OTHER = {"id": "r3", "sha256": "b"}
+
+
+def host(kept, alike, live=None):
+    return {"kept": kept, "alike": [f"{identifier}.env" for identifier in alike], "live": live}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "expected"),
+    [
+        ([host([], [])], None),
+        ([host([OLD], ["r1"], "r1")], "r1"),
+        ([host([OLD], [], "r1")], None),  # the environment changed
+        ([host([OTHER], ["r3"], "r3")], None),  # the artifact changed
+        ([host([OLD, NEW], ["r1", "r2"], "r1")], "r1"),  # what is live stays
+        ([host([OLD, NEW], ["r1", "r2"])], "r2"),
+        ([host([OLD], ["r1"], "r1"), host([], [])], "r1"),  # a fresh host gets the same one
+        ([host([OLD], ["r1"], "r1"), host([OLD], [], "r1")], None),  # one host's environment changed
+        ([host([OLD, NEW], ["r2"], "r1"), host([OLD], ["r1"], "r1")], "r2"),
+        ([host([OLD], ["r1", "gone"], "r1")], "r1"),
+    ],
+)
+def test_a_release_is_an_artifact_and_an_environment(hosts, expected):
+    assert reusable_release(hosts, "a") == expected
