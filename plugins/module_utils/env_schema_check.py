@@ -140,6 +140,8 @@ class _Check:
                 continue
             self.unknown_keys(where, settings, env_format.ENVIRONMENT)
             self.text(where, settings, "description")
+            if settings.get("like", "") is None:
+                self.say(f"{where}.like", "must be the name of another environment")
             seen = [name]
             while True:
                 step = environments.get(seen[-1])
