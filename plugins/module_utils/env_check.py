@@ -12,6 +12,7 @@ command is. No value of a secret is ever printed.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -158,6 +159,9 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit status; argparse itself exits with 2 where the command is wrong."""
     options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names and messages are more than ASCII, some terminals are not
+            stream.reconfigure(errors="backslashreplace")
     try:
         return int(options.run(options))
     except SchemaError as error:

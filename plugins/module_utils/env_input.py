@@ -22,7 +22,7 @@ def read_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(
-            f"{path} cannot be read: {error.strerror}. Check the path and the user of the task."
+            f"{path} cannot be read: {error.strerror}. Check the path, and who may read it."
         ) from error
 
 
