@@ -15,10 +15,12 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.roastify.ops.plugins.module_utils import dotenv, env_secrets
+from ansible_collections.roastify.ops.plugins.module_utils.env_file_text import file_problems, rendered_problems
+from ansible_collections.roastify.ops.plugins.module_utils.env_format import READERS
 from ansible_collections.roastify.ops.plugins.module_utils.env_report import ERROR, Problem, Report
 from ansible_collections.roastify.ops.plugins.module_utils.env_schema_check import problems_of
 from ansible_collections.roastify.ops.plugins.module_utils.env_types import text_of
-from ansible_collections.roastify.ops.plugins.module_utils.env_validation import Validation, file_problems
+from ansible_collections.roastify.ops.plugins.module_utils.env_validation import Validation
 
 #: Longest text of a .env file, in characters. Linux passes on at most a quarter of the stack's limit of 8 MiB as
 #: arguments and environment together (execve(2)).
@@ -97,7 +99,7 @@ class Schema:
             return Report(environment, [], [problem])
         document = dotenv.read(text)
         report = self.validate(document.entries, environment, unknown)
-        report.problems.extend(file_problems(document, self.variables))
+        report.problems.extend(file_problems(text, document, self.variables, self.data.get("readers", READERS)))
         report.problems.sort(key=lambda problem: (problem.line or 0, problem.severity, problem.code))
         return self._without_odd_names(report)
 
@@ -130,20 +132,23 @@ class Schema:
         """Validates variables as an inventory holds them; null stands for a variable that is not set."""
         entries: list[dotenv.Entry] = []
         problems: list[Problem] = []
+        lines: list[str] = []
         for name, value in variables.items():
             if value is None:
                 continue
             try:
                 text = dotenv.as_text(str(name), value)
-                dotenv.assignment(str(name), text)
+                lines.append(dotenv.assignment(str(name), text))
             except dotenv.DotenvError as error:
                 problems.append(Problem(ERROR, "not_writable", str(name), f"{error}."))
                 text = text if isinstance(value, str) else "?"
             entries.append(dotenv.Entry(str(name), text, 0, 0))
         report = self.validate(entries, environment, unknown)
+        # The role writes the file for dotenv; other readers count only if the schema names them.
+        report.problems.extend(rendered_problems(lines, self.data.get("readers", ())))
         reported = {problem.variable for problem in problems}
         kept = [problem for problem in report.problems if problem.variable not in reported]
-        report.problems = [Problem(p.severity, p.code, p.variable, p.message, p.remedy) for p in problems + kept]
+        report.problems = [replace(problem, line=None) for problem in problems + kept]
         return report
 
     def validate(self, entries: Sequence[dotenv.Entry], environment: str = "", unknown: str | None = None) -> Report:

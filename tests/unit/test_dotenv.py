@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -25,24 +24,6 @@ def test_reads_what_npm_dotenv_reads() -> None:
     assert len(corpus) >= 2000
     different = [(text, values, read(text)) for text, values in corpus if read(text) != values]
     assert different == []
-
-
-NPM = next(
-    (
-        directory
-        for directory in (ROOT / "examples" / "roastify", ROOT / "examples" / "roastify" / "backend")
-        if (directory / "node_modules" / "dotenv").is_dir()
-    ),
-    None,
-)
-
-
-@pytest.mark.skipif(not NPM or not shutil.which("node"), reason="the example's npm packages are not installed")
-def test_reads_and_writes_as_the_installed_dotenv_does() -> None:
-    assert NPM
-    inputs = dotenv_corpus.HAND_PICKED + dotenv_corpus.generated(time.time_ns(), 3000)
-    for text, values in zip(inputs, dotenv_corpus.read_with_npm(NPM, inputs)):
-        assert read(text) == values, repr(text)
 
 
 @pytest.mark.parametrize(
