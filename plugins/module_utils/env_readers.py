@@ -589,6 +589,9 @@ class _Comparison:
                 swallowing[owner] = Reason("swallows the lines behind it", _ALIKE, 1)
             else:
                 differing[entry.line, name] = Reason(f"takes it for a part of line {line}", f"Mend line {line}.")
+        for place, reason in swallowing.items():
+            if place in differing:
+                swallowing[place] = replace(reason, remedy=differing[place].remedy)
         return {**differing, **swallowing, **refused}
 
     def run(self, readers: Iterable[str]) -> list[Disagreement]:
@@ -600,11 +603,16 @@ class _Comparison:
             }
             for version, outcome in outcomes.items():
                 for place, reason in outcome.items():
-                    if not all(place in other for other in outcomes.values()):
-                        reason = replace(reason, text=f"{version} {reason.text}")
                     reasons = found.setdefault(place, {})
-                    if reader not in reasons or reasons[reader].reach < reason.reach:
+                    before = reasons.get(reader)
+                    # Where only one version goes wrong, or goes further than the others.
+                    others = [other.get(place) for other in outcomes.values()]
+                    if any(other is None or other.reach < reason.reach for other in others):
+                        reason = replace(reason, text=f"{version} {reason.text}")
+                    if before is None:
                         reasons[reader] = reason
+                    elif before.reach < reason.reach:
+                        reasons[reader] = replace(reason, text=f"{before.text}; {reason.text}")
         return [Disagreement(line, name, reasons) for (line, name), reasons in sorted(found.items())]
 
 
