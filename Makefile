@@ -52,8 +52,9 @@ molecule: setup-tests ## Test the roles on a fleet of their own; it is removed a
 chaos: setup-tests ## Deploy and roll back 20 times under traffic, on the fleet that `make demo` left (not part of test)
 	@echo "==> chaos"; $(engine) $(pytest) -s tests/chaos
 
-bench: setup-tests ## Measure the migrations against other tools (not part of test; rounds=5 for more rounds)
-	@echo "==> bench"; python tests/bench/migrations.py --rounds $(or $(rounds),3)
+bench: setup-tests ## Measure migrations and environment against other tools (not part of test; rounds=5 for more rounds)
+	@echo "==> bench: environment"; python tests/bench/environment.py
+	@echo "==> bench: migrations"; python tests/bench/migrations.py --rounds $(or $(rounds),3)
 
 reference: setup ## Write the READMEs of the roles and the reference in docs/ out of the code
 	@python tools/reference.py

@@ -73,7 +73,6 @@ class Validation:
             return
         secret = bool(rules.get("secret"))
         own_remedy = str(rules.get("remedy", ""))
-        described = env_secrets.describe(value)
         if "deprecated" in rules:
             self.deprecated(name, str(rules["deprecated"]))
         if len(value.encode("utf-8", errors="replace")) + len(name) + 2 > _MAX_VARIABLE:
@@ -102,7 +101,7 @@ class Validation:
                 name,
                 f"{name} holds a template or vault text instead of what it stands for.",
                 "Check how the inventory sets it.",
-                found=described,
+                found=env_secrets.describe(value),
             )
             return
         if not rules.get("allow_placeholder") and value not in allowed:
@@ -116,7 +115,7 @@ class Validation:
                     name,
                     f"{name} still has a placeholder.",
                     own_remedy or "Set the real value.",
-                    found=described,
+                    found=env_secrets.describe(value),
                 )
                 return
         if len(value) > 2 and value[0] == value[-1] and value[0] in "'\"" and kind not in ("json", "regex"):
@@ -125,7 +124,7 @@ class Validation:
                 name,
                 f"{name} has quotes around its value that are part of it.",
                 "Take out one pair of quotes.",
-                found=described,
+                found=env_secrets.describe(value),
             )
             return
         finding = env_types.check(kind, value, rules)
@@ -147,7 +146,7 @@ class Validation:
             weakness = env_secrets.weakness(value, float(rules.get("min_entropy", 0)))
             if weakness:
                 remedy = own_remedy or "Generate a random one, for example with `openssl rand -hex 32`."
-                self.say("weak_secret", name, f"{name} {weakness}.", remedy, found=described)
+                self.say("weak_secret", name, f"{name} {weakness}.", remedy, found=env_secrets.describe(value))
 
     def deprecated(self, name: str, replacement: str) -> None:
         remedy = f"Use {replacement} instead." if replacement else "Remove it."
