@@ -1,0 +1,403 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: progress
+type: stdout
+short_description: What an operator wants to know of a run
+version_added: 0.1.0
+author: The roastify.ops maintainers (!UNKNOWN)
+description:
+  - Shows the phases of a playbook, each with its hosts and its time, what a phase changed, and what it waits for;
+    failures with their evidence, once and not once for each host; at the end one table, and what to do next.
+  - A phase is a role or an include that a play names; steps that stand alone are told if they change something,
+    fail or take long.
+  - On a terminal the last line shows what is under way. Elsewhere there are only plain lines with the elapsed time.
+  - Of a result only the message, the health answers, the release and, with C(--diff), the difference are shown. With
+    C(-v) and more it does what P(ansible.builtin.default#callback) does, and shows results in full.
+  - Colours follow E(NO_COLOR), E(ANSIBLE_NOCOLOR) and E(ANSIBLE_FORCE_COLOR); without colours there is no live line.
+requirements:
+  - set as stdout callback in the configuration
+extends_documentation_fragment:
+  - default_callback
+  - result_format_callback
+options:
+  live_line:
+    description: Whether a terminal shows what is under way in a line that is written again and again.
+    type: bool
+    default: true
+    env:
+      - name: ANSIBLE_PROGRESS_LIVE_LINE
+    ini:
+      - section: callback_progress
+        key: live_line
+  heartbeat:
+    description: >-
+      Seconds without a line after which a run without a live line says what it waits for; 0 for never.
+    type: int
+    default: 30
+    env:
+      - name: ANSIBLE_PROGRESS_HEARTBEAT
+    ini:
+      - section: callback_progress
+        key: heartbeat
+"""
+
+import atexit
+import contextlib
+import os
+import shutil
+import sys
+import threading
+import time
+from pathlib import Path
+
+from ansible import constants, context
+from ansible.playbook.task_include import TaskInclude
+from ansible.plugins.callback.default import CallbackModule as DefaultCallback
+from ansible_collections.roastify.ops.plugins.module_utils import progress
+
+DEBUG = ("debug", "ansible.builtin.debug", "ansible.legacy.debug")
+FAIL = ("fail", "ansible.builtin.fail", "ansible.legacy.fail")
+SWITCH = "roastify.ops.release_activate"
+COLORS = {
+    progress.OK: "COLOR_OK",
+    progress.CHANGED: "COLOR_CHANGED",
+    progress.SKIPPED: "COLOR_SKIP",
+    progress.FAILED: "COLOR_ERROR",
+    progress.UNREACHABLE: "COLOR_UNREACHABLE",
+    progress.IGNORED: "COLOR_CHANGED",
+}
+#: To the first column, and empty the line.
+ERASE = "\r\x1b[K"
+#: Seconds between two looks of the ticker.
+TICK = 1.0
+#: Seconds at least between two live lines that events draw.
+REDRAW = 0.1
+
+
+class _Screen:
+    """Standard output or error while there may be a live line: whatever is written, the live line goes first.
+
+    It takes no lock: Display holds its own while it writes, and a second one could wait for the first.
+    """
+
+    def __init__(self, stream, shared):
+        self._stream = stream
+        self._shared = shared
+
+    def write(self, text):
+        if self._shared["live"] and text:
+            self._shared["live"] = False
+            text = ERASE + text
+        return self._stream.write(text)
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+
+class CallbackModule(DefaultCallback):
+    """Translates what Ansible tells into the steps and outcomes of the module util, and shows its lines."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "stdout"
+    CALLBACK_NAME = "roastify.ops.progress"
+
+    def __init__(self):
+        super().__init__()
+        if self._display.verbosity:
+            # Whoever asks for more gets all that the default callback shows, in its form.
+            for name in [name for name in vars(type(self)) if name.startswith("v2_")]:
+                setattr(self, name, getattr(super(), name))
+            return
+        # Events come from two threads of Ansible, one at a time; the ticker is a third.
+        self._lock = threading.Lock()
+        self._progress = progress.Progress(time.monotonic, bool(context.CLIARGS.get("check")))
+        self._shared = {"live": False}
+        self._streams = None
+        self._drawn = 0.0
+        self._stop = threading.Event()
+        self._ticker = None
+        self._steps = {}
+        self._items = {}
+
+    # -- events ---------------------------------------------------------------------------------------
+
+    def v2_playbook_on_start(self, playbook):
+        playbooks = context.CLIARGS.get("args") or ("playbook",)
+        with self._lock:
+            self._begin_live()
+            self._show(self._progress.start(" ".join(map(_short, playbooks)), time.strftime("%Y-%m-%d %H:%M:%S %Z")))
+        # A run that is interrupted never gets to its statistics.
+        atexit.register(self._leave)
+        self._ticker = threading.Thread(target=self._tick, name="progress", daemon=True)
+        self._ticker.start()
+
+    def v2_playbook_on_play_start(self, play):
+        self._play = play  # the default callback keeps it, too
+        self._steps.clear()
+        self._items.clear()
+        with self._lock:
+            self._show(self._progress.play(play.get_name().strip() or "Play", bool(play.any_errors_fatal)))
+
+    def v2_playbook_on_no_hosts_matched(self):
+        with self._lock:
+            self._show(self._progress.nobody())
+
+    def v2_playbook_on_no_hosts_remaining(self):
+        with self._lock:
+            self._show(self._progress.pause("no hosts are left; the rest of this play is left out"))
+
+    def v2_playbook_on_task_start(self, task, is_conditional):
+        with self._lock:
+            self._show(self._progress.step(self._step_of(task)))
+
+    def v2_playbook_on_handler_task_start(self, task):
+        self.v2_playbook_on_task_start(task, False)
+
+    def v2_playbook_on_include(self, included_file):
+        """The tasks that are included tell their phase themselves."""
+
+    def v2_runner_on_start(self, host, task):
+        with self._lock:
+            self._progress.begin(host.get_name())
+            self._draw()
+
+    def v2_runner_on_ok(self, result):
+        self._take(result, progress.CHANGED if result.is_changed() else progress.OK)
+
+    def v2_runner_on_skipped(self, result):
+        self._take(result, progress.SKIPPED)
+
+    def v2_runner_on_failed(self, result, ignore_errors=False):
+        self._take(result, progress.IGNORED if ignore_errors else progress.FAILED)
+
+    def v2_runner_on_unreachable(self, result):
+        self._take(result, progress.IGNORED if result.task.ignore_unreachable else progress.UNREACHABLE)
+
+    def v2_runner_item_on_ok(self, result):
+        if result.task.action in DEBUG:
+            self._keep_item(result, progress.spoken_by(result.result))
+
+    def v2_runner_item_on_failed(self, result):
+        self._keep_item(result, progress.text_of(result.result))
+
+    def v2_runner_item_on_skipped(self, result):
+        """The result of the whole loop tells it."""
+
+    def v2_runner_retry(self, result):
+        told = result.result
+        outcome = progress.Outcome(progress.FAILED, progress.text_of(told), progress.answer_of(told))
+        attempt, tries = told.get("attempts") or 1, told.get("retries") or 1
+        with self._lock:
+            step = self._step_of(result.task)
+            self._show(self._progress.retry(step, result.host.get_name(), attempt, tries, outcome))
+
+    def v2_runner_on_async_poll(self, result):
+        outcome = progress.Outcome(progress.OK, answer=progress.answer_of(result.result))
+        with self._lock:
+            self._progress.poll(result.host.get_name(), outcome)
+            self._draw()
+
+    def v2_runner_on_async_ok(self, result):
+        """The result of the task tells it."""
+
+    def v2_runner_on_async_failed(self, result):
+        """The result of the task tells it."""
+
+    def v2_on_file_diff(self, result):
+        items = result.result.get("results") if result.task.loop else None
+        with self._lock:
+            for item in items or [result.result]:
+                difference = self._get_diff(item["diff"]) if item.get("diff") and item.get("changed") else ""
+                if difference:
+                    self._progress.diff(result.host.get_name(), difference)
+
+    def v2_playbook_on_notify(self, handler, host):
+        """Handlers tell themselves when they run."""
+
+    def v2_playbook_on_stats(self, stats):
+        statistics = {host: stats.summarize(host) for host in sorted(stats.processed)}
+        with self._lock:
+            self._end_live()
+            self._show(self._progress.end(statistics, _next_commands(statistics)))
+
+    # -- inside ---------------------------------------------------------------------------------------
+
+    def _take(self, result, kind):
+        told = result.result
+        # Warnings go where all warnings of Ansible go, and each one once.
+        self._handle_warnings(told)
+        step = self._step_of(result.task)
+        before, now = ("", "") if kind == progress.SKIPPED else progress.releases_of(told)
+        if result.task.check_mode and "live" not in told:
+            # Nothing was switched: what would be live is not.
+            before = now = ""
+        # What items said tells more than what is said of the whole loop.
+        items = self._items.pop((result.host.get_name(), step.key), {})
+        speaks = step.speaks and kind == progress.OK
+        text = "\n".join(items) or (progress.spoken_by(told) if speaks else progress.text_of(told))
+        outcome = progress.Outcome(kind, text, progress.answer_of(told), before, now)
+        with self._lock:
+            self._show(self._progress.result(step, result.host.get_name(), outcome))
+
+    def _keep_item(self, result, text):
+        if text:
+            self._items.setdefault((result.host.get_name(), result.task._uuid), {})[text] = None
+
+    def _step_of(self, task):
+        """The step of a task; every host has a copy of the task, and all copies have one id."""
+        step = self._steps.get(task._uuid)
+        phase = _phase_of(task)
+        if step is None or step.phase_key != phase[0]:
+            rescued, follows = _fate_of(task)
+            step = self._steps[task._uuid] = progress.Step(
+                key=task._uuid,
+                name=task.name or task.action,
+                phase=phase[1] if self._in_step() else self._play.get_name(),
+                phase_key=phase[0] if self._in_step() else "",
+                includes=isinstance(task, TaskInclude),
+                speaks=task.action in DEBUG,
+                once=bool(task.run_once),
+                rescued=rescued,
+                follows=follows,
+                reports=follows and task.action in FAIL,
+                switches=task.action == SWITCH,
+            )
+        return step
+
+    def _in_step(self):
+        """Whether all hosts do a task before any does the next; elsewhere the play is the only phase."""
+        return str(self._play.strategy).rpartition(".")[2] not in ("free", "host_pinned")
+
+    def _show(self, lines):
+        for line in lines:
+            color = COLORS.get(line.style)
+            self._display.display(line.text, color=getattr(constants, color) if color and line.text else None)
+        if lines:
+            # Ansible leaves this to the end, which is too late for whoever follows a log.
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+        self._draw(anew=bool(lines))
+
+    # -- the live line --------------------------------------------------------------------------------
+
+    def _begin_live(self):
+        terminal = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        if not (terminal and self.get_option("live_line") and not constants.ANSIBLE_NOCOLOR):
+            return
+        self._streams = (sys.stdout, sys.stderr)
+        sys.stdout = _Screen(sys.stdout, self._shared)
+        if sys.stderr.isatty():
+            sys.stderr = _Screen(sys.stderr, self._shared)
+
+    def _end_live(self):
+        self._stop.set()
+        if self._streams:
+            if self._shared["live"]:
+                self._display.display(ERASE, screen_only=True, newline=False)
+                with contextlib.suppress(OSError):
+                    sys.stdout.flush()
+            sys.stdout, sys.stderr = self._streams
+            self._streams = None
+
+    def _draw(self, anew=False):
+        """Write the live line, at most so many times a second unless it has just gone."""
+        now = time.monotonic()
+        if not self._streams or (now - self._drawn < REDRAW and not anew):
+            return
+        # The cursor stays behind it, so that a shell that comes back has its prompt beside it, not on it.
+        text = self._progress.live(shutil.get_terminal_size().columns - 1)
+        if text:
+            self._drawn = now
+            self._shared["live"] = False
+            self._display.display(ERASE + text, screen_only=True, newline=False)
+            self._shared["live"] = True
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+
+    def _tick(self):
+        heartbeat = self.get_option("heartbeat")
+        while not self._stop.wait(TICK):
+            # An event may end the run while this waits for the lock.
+            with self._lock:
+                if self._stop.is_set():
+                    return
+                if self._streams:
+                    self._draw()
+                elif heartbeat > 0:
+                    self._show(self._progress.heartbeat(heartbeat))
+
+    def _leave(self):
+        """The process ends: say where, if the run did not come to its end."""
+        with self._lock:
+            self._end_live()
+            self._show(self._progress.interrupted(_next_commands({})))
+
+
+# -- what Ansible knows of a task -------------------------------------------------------------------------
+# Some of it has no public name. Where a later Ansible calls it otherwise, phases are coarser and failures that
+# something deals with are told as others are.
+
+
+def _phase_of(task):
+    """Key and title of the phase of a task: the outermost include that the play itself names, or a role of the play."""
+    include, outermost = task if isinstance(task, TaskInclude) else task.get_first_parent_include(), None
+    while include is not None:
+        include, outermost = include.get_first_parent_include(), include
+    role = getattr(task if outermost is None else outermost, "_role", None)
+    if role is not None:
+        name = role.get_name()
+        return name, name.rpartition(".")[2]
+    if outermost is None:
+        return task._uuid, ""
+    label = ""
+    if getattr(outermost.loop_control, "label", None):
+        label = str(outermost.vars.get("_ansible_item_label") or "")
+    title = outermost.get_name()
+    return f"{outermost._uuid} {label}", f"{title}: {label}" if label else title
+
+
+def _fate_of(task):
+    """Whether other tasks deal with a failure of this one, and whether it deals with one itself."""
+    follows = False
+    child, parent = task, getattr(task, "_parent", None)
+    while parent is not None:
+        rescue = {getattr(each, "_uuid", None) for each in getattr(parent, "rescue", None) or ()}
+        always = {getattr(each, "_uuid", None) for each in getattr(parent, "always", None) or ()}
+        if child._uuid in rescue:
+            follows = True
+        elif rescue and child._uuid not in always:
+            return True, follows
+        child, parent = parent, getattr(parent, "_parent", None)
+    return False, follows
+
+
+def _short(playbook):
+    """A playbook as it was typed; of a long path the end."""
+    path = Path(playbook)
+    return str(path.relative_to(Path.cwd())) if path.is_absolute() and Path.cwd() in path.parents else playbook
+
+
+def _next_commands(statistics):
+    """What helps after a failure, for the playbook and inventory that were asked for."""
+    playbook = Path((context.CLIARGS.get("args") or ("",))[0])
+    # As a playbook of this checkout, or of the collection where it is installed.
+    beside = [playbook.parent / "playbooks" / "status.yml", playbook.parent / "status.yml"]
+    status = next((str(path) for path in beside if path.is_file()), "roastify.ops.status")
+    inventory = "".join(
+        f" -i {_short(str(source))}" for source in context.CLIARGS.get("inventory") or () if _typed(source)
+    )
+    silent = [host for host, count in statistics.items() if count["unreachable"]]
+    commands = []
+    if silent:
+        commands.append(f"see why a host does not answer:\nansible{inventory} {','.join(silent[:6])} -m ping -vvv")
+    if playbook.name != "status.yml":
+        commands.append(f"see what every host serves:\nansible-playbook{inventory} {status}")
+    return commands
+
+
+def _typed(source):
+    """Whether an inventory was named on the command line, and is not the one of the configuration."""
+    return str(source) not in {str(each) for each in constants.DEFAULT_HOST_LIST}

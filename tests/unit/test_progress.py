@@ -1,0 +1,415 @@
+"""What an operator reads: events in, lines out."""
+
+import tracemalloc
+
+import pytest
+from ansible_collections.roastify.ops.plugins.module_utils import progress
+from ansible_collections.roastify.ops.plugins.module_utils.progress import Outcome, Progress, Step
+
+FLEET = ("app1", "app2", "app3")
+FINE = {"changed": 0, "failures": 0, "unreachable": 0, "rescued": 0}
+
+
+class Run:
+    """One run, with a clock that only moves when it is told to."""
+
+    def __init__(self, check=False):
+        self.now = 100.0
+        self.lines = []
+        self.progress = Progress(lambda: self.now, check)
+        self.show(self.progress.start("deploy.yml", "2026-01-02 03:04:05 UTC"))
+
+    def show(self, lines):
+        self.lines += lines
+
+    def play(self, title="Deploy", fatal=False):
+        self.show(self.progress.play(title, fatal))
+
+    def step(self, step, outcomes, seconds=1.0):
+        """Every host begins, and all end after some seconds."""
+        self.show(self.progress.step(step))
+        for host in outcomes:
+            self.progress.begin(host)
+        self.now += seconds
+        for host, outcome in outcomes.items():
+            self.show(self.progress.result(step, host, outcome))
+
+    def end(self, commands=(), **counts):
+        hosts = {host: {**FINE, **counts.get(host, {})} for host in FLEET}
+        self.show(self.progress.end(hosts, commands))
+
+    @property
+    def text(self):
+        return "\n".join(line.text for line in self.lines)
+
+
+def stage(name="Transfer", **more):
+    return Step(key=name, name=name, phase="Stage the release", phase_key="stage", **more)
+
+
+def alone(name, **more):
+    return Step(key=name, name=name, **more)
+
+
+def all_hosts(*outcome):
+    return {host: Outcome(*outcome) for host in FLEET}
+
+
+@pytest.fixture
+def run():
+    run = Run()
+    run.play()
+    return run
+
+
+def test_a_phase_is_one_line_with_its_hosts_its_time_and_what_it_changed(run):
+    run.step(stage("Transfer"), {**all_hosts("ok"), "app3": Outcome("changed")}, 2)
+    run.step(stage("Unpack"), all_hosts("ok"), 3)
+    run.step(alone("Next"), all_hosts("ok"))
+    assert [line.text.split() for line in run.lines[1:]] == [
+        ["00:05", "Deploy"],
+        ["00:05", "done", "Stage", "the", "release", "3/3", "5.0", "s", "changed", "on", "app3"],
+    ]
+
+
+def test_a_phase_that_all_hosts_skip_says_so(run):
+    run.step(stage(), all_hosts("skipped"))
+    run.play("Another")
+    assert "skipped  Stage the release" in run.text
+
+
+def test_hosts_that_skip_do_not_count(run):
+    run.step(stage(), {**all_hosts("skipped"), "app1": Outcome("ok")})
+    run.play("Another")
+    assert "1/1" in run.text
+
+
+def test_an_include_is_told_by_its_tasks_only(run):
+    include = Step("include", "Stage the release", "Stage the release", "stage", includes=True)
+    run.step(include, all_hosts("ok"))
+    run.play("Another")
+    assert "Stage the release" not in run.text
+
+
+def test_small_steps_that_stand_alone_are_not_told_where_phases_are(run):
+    run.step(alone("Choose"), all_hosts("ok"))
+    run.step(stage(), all_hosts("ok"))
+    run.step(alone("Mend"), all_hosts("changed"))
+    run.step(alone("Wait"), all_hosts("ok"), progress.NOTABLE_SECONDS)
+    run.play("Another")
+    assert "Choose" not in run.text
+    assert "Mend" in run.text and "Wait" in run.text
+
+
+def test_a_play_of_small_steps_is_one_phase(run):
+    run.step(alone("Choose"), all_hosts("ok"))
+    run.step(alone("Choose again"), all_hosts("ok"))
+    run.end()
+    assert [line.text.split()[:3] for line in run.lines[1:2]] == [["00:02", "done", "Deploy"]]
+
+
+def test_a_play_without_hosts_says_so_once(run):
+    run.show(run.progress.nobody())
+    run.play("Another")
+    assert run.text.count("Deploy:") == 1 and "no host of the inventory fits" in run.text
+
+
+def test_a_failure_is_told_in_full_once_with_its_hosts(run):
+    message = "the gate stays shut\nWhat to do: look at the log\nEvidence:\n  HTTP 503\n\n  HTTP 502"
+    run.step(
+        stage("Gate"), {"app1": Outcome("ok"), "app2": Outcome("failed", message), "app3": Outcome("failed", message)}
+    )
+    run.end(app2={"failures": 1}, app3={"failures": 1})
+    indented = "\n".join(("         " + line).rstrip() for line in message.split("\n"))
+    assert f"FAILED   app2, app3: Gate\n{indented}\n" in run.text
+    assert run.text.count("HTTP 503") == 1
+    assert "1/3" in run.text and "failed on app2, app3" in run.text
+    assert "deploy.yml FAILED after 1.0 s on app2, app3" in run.text
+    assert "  1. look at the log" in run.text
+
+
+def test_different_failures_are_told_apart(run):
+    run.step(stage("Gate"), {"app1": Outcome("failed", "one"), "app2": Outcome("failed", "two")})
+    run.end(app1={"failures": 1}, app2={"failures": 1})
+    assert "app1: Gate\n         one" in run.text
+    assert "app2: Gate\n         two" in run.text
+
+
+def test_an_unreachable_host_is_told_clearly(run):
+    run.step(stage("Transfer"), {**all_hosts("ok"), "app2": Outcome("unreachable", "Connection refused")})
+    run.end(["see why:\nansible app2 -m ping"], app2={"unreachable": 1})
+    assert "UNREACHABLE  app2: Transfer\n         Connection refused" in run.text
+    assert "app2  UNREACHABLE: Stage the release" in run.text
+    assert "  1. see why:\n     ansible app2 -m ping" in run.text
+
+
+def test_an_ignored_failure_is_one_line_and_no_failure_of_the_run(run):
+    run.step(stage("Look"), all_hosts("ignored", "not there\nat all"))
+    run.end()
+    assert "ignored  app1, app2, app3: Look: not there" in run.text
+    assert "at all" not in run.text and "FAILED" not in run.text
+    assert "deploy.yml: done in 1.0 s" in run.text
+
+
+def test_a_failure_that_was_dealt_with_is_one_line_and_no_failure_of_the_run(run):
+    run.step(stage("Gate", rescued=True), {**all_hosts("ok"), "app2": Outcome("failed", "shut\nEvidence: 503")})
+    run.step(alone("Mend", follows=True), {"app2": Outcome("ok")})
+    run.end(app2={"rescued": 1})
+    assert "rescue   app2: Gate: shut" in run.text
+    assert "503" not in run.text and "FAILED" not in run.text
+    assert "app2  ok, after a failure: Stage the release" in run.text
+
+
+def failed_deployment(run, report):
+    """One host fails, all return to what they served, and each reports."""
+    run.step(stage("Gate", rescued=True), {**all_hosts("ok"), "app2": Outcome("failed", "shut\nWhat to do: mend")})
+    back = Step("Report", "Report", "Return", "return", follows=True, reports=True)
+    elsewhere = Outcome("failed", "Failed elsewhere: app2: shut\nThis host serves 1.0.0 as before")
+    run.step(back, {"app1": elsewhere, "app2": Outcome("failed", report), "app3": elsewhere})
+    run.end(**{host: {"failures": 1, "rescued": 1} for host in FLEET})
+
+
+def test_hosts_that_only_stop_because_another_failed_are_folded():
+    run = Run()
+    run.play(fatal=True)
+    failed_deployment(run, "app2, Gate: shut\nWhat to do: mend\nThis host serves 1.0.0 as before")
+    assert "stopped  app1, app3: another host failed\n         This host serves 1.0.0 as before" in run.text
+    assert run.text.index("FAILED   app2") < run.text.index("stopped  app1")
+    assert "app1  stopped, another host failed" in run.text
+    assert "app2  FAILED: Stage the release" in run.text
+    assert "FAILED after 2.0 s on app2; stopped with it: app1, app3" in run.text
+    # What reports the failure of another task has done its own work.
+    assert "done     Return" in run.text and "failed   Stage the release" in run.text
+    assert "FAILED before" not in run.text
+
+
+def test_a_failure_that_nobody_reported_in_full_is_told_at_the_end(run):
+    failed_deployment(run, "something else")
+    assert "FAILED before, app2: Gate\n         shut\n         What to do: mend" in run.text
+    assert "  1. mend" in run.text
+
+
+def test_hosts_of_a_play_that_stops_for_all_are_stopped():
+    run = Run()
+    run.play(fatal=True)
+    run.step(alone("Look"), {**all_hosts("skipped"), "app2": Outcome("failed", "no")})
+    run.end(app2={"failures": 1})
+    assert "app1  stopped, another host failed" in run.text
+
+
+def test_what_debug_says_is_shown_as_it_is_and_once():
+    run = Run()
+    run.play("Show")
+    table = "host  version\n----  -------\napp1  1.0.0"
+    run.step(alone("Say", speaks=True, once=True), {"app1": Outcome("ok", table)})
+    assert table in run.text
+    run.step(alone("Say all", speaks=True), all_hosts("ok", "the same"))
+    run.step(alone("Say each", speaks=True), {host: Outcome("ok", f"I am {host}") for host in FLEET})
+    run.end()
+    assert run.text.count("the same") == 1
+    assert "app2: I am app2" in run.text
+
+
+def test_a_retry_is_told_with_its_number(run):
+    step = stage("Transfer")
+    run.show(run.progress.step(step))
+    run.progress.begin("app1")
+    run.show(run.progress.retry(step, "app1", 1, 3, Outcome("failed", "broken pipe\nmore")))
+    assert "retry    app1: Transfer failed, try 2 of 3: broken pipe" in run.text
+
+
+def test_hundreds_of_retries_are_not_hundreds_of_lines(run):
+    step = stage("Wait")
+    run.show(run.progress.step(step))
+    for attempt in range(1, 500):
+        run.show(run.progress.retry(step, "app1", attempt, 500, Outcome("failed", "not yet")))
+    assert 10 < run.text.count("retry") < 60
+
+
+def test_the_live_line_says_whom_it_waits_for_and_the_last_answer(run):
+    step = stage("Gate")
+    run.show(run.progress.step(step))
+    for host in FLEET:
+        run.progress.begin(host)
+    run.now += 12
+    run.show(run.progress.result(step, "app1", Outcome("ok")))
+    run.progress.poll("app2", Outcome("ok", answer="HTTP 503 in 4 ms"))
+    live = run.progress.live()
+    assert live == (
+        "00:12  Stage the release: Gate  12 s; waiting for app2, app3; last health answer, app2: HTTP 503 in 4 ms"
+    )
+    # Where there is less room, the phase goes first: whom it waits for matters more.
+    assert run.progress.live(60) == "00:12  Gate  12 s; waiting for app2, app3; last health an..."
+    assert len(run.progress.live(60)) == 60
+
+
+def test_the_answer_that_opened_the_gate_is_told(run):
+    run.step(stage("Gate"), {"app1": Outcome("ok", answer='HTTP 200 in 5 ms: status "healthy", version 1.1.0')})
+    run.play("Another")
+    assert 'last health answer, app1: HTTP 200 in 5 ms: status "healthy", version 1.1.0' in run.text
+
+
+def test_silence_is_broken_where_there_is_no_live_line(run):
+    run.show(run.progress.step(stage("Gate")))
+    run.progress.begin("app2")
+    run.now += 20
+    assert run.progress.heartbeat(30) == []
+    run.now += 11
+    (line,) = run.progress.heartbeat(30)
+    assert "Gate" in line.text and "31 s" in line.text and "waiting for app2" in line.text
+    assert run.progress.heartbeat(30) == []
+
+
+def test_the_table_tells_versions_changes_and_time(run):
+    run.step(alone("Look"), all_hosts("ok", "", "", "", "1.0.0"))
+    run.step(alone("Switch", switches=True), all_hosts("changed", "", "", "1.0.0", "1.1.0"), 5)
+    run.end(**{host: {"changed": 2} for host in FLEET})
+    heading, first = (line.text.split() for line in run.lines[-6:-4])
+    assert heading == ["host", "result", "release", "changed", "time"]
+    assert first == ["app1", "ok", "1.0.0", "->", "1.1.0", "2", "6.0", "s"]
+
+
+def test_what_a_failed_switch_left_is_unknown_until_it_is_known(run):
+    run.step(alone("Look"), all_hosts("ok", "", "", "", "1.0.0"))
+    switch = alone("Switch", switches=True)
+    run.step(switch, all_hosts("failed", "no"))
+    run.step(switch, {"app1": Outcome("ok", now="1.0.0")})
+    run.end(**{host: {"failures": 1} for host in FLEET})
+    rows = {line.text.split()[0]: line.text for line in run.lines if line.text}
+    assert "unknown" not in rows["app1"] and "1.0.0 -> unknown" in rows["app2"]
+
+
+def test_check_mode_is_said_and_nothing_is_called_changed():
+    run = Run(check=True)
+    run.play()
+    run.step(stage(), all_hosts("changed"))
+    run.end(**{host: {"changed": 1} for host in FLEET})
+    assert run.text.count("CHECK MODE") == 1
+    assert "would change on all 3" in run.text
+    assert "would change  time" in run.text
+    assert "done in check mode, nothing was changed" in run.text
+
+
+def test_the_same_difference_is_shown_once(run):
+    run.show(run.progress.step(stage("Install")))
+    for host in FLEET:
+        run.progress.begin(host)
+        run.progress.diff(host, "--- before\n+++ after\n@@ -1 +1 @@\n-A=1\n+A=2\n")
+        run.show(run.progress.result(stage("Install"), host, Outcome("changed")))
+    run.end()
+    assert "diff     app1, app2, app3: Install\n--- before\n+++ after\n@@ -1 +1 @@\n-A=1\n+A=2\n" in run.text
+    assert run.text.count("+A=2") == 1
+
+
+def test_an_interrupted_run_says_where_it_was(run):
+    run.show(run.progress.step(stage("Gate")))
+    run.progress.begin("app2")
+    run.now += 7
+    run.show(run.progress.interrupted(["see:\nansible-playbook status.yml"]))
+    assert "deploy.yml was INTERRUPTED after 7.0 s in Stage the release; no answer yet from app2" in run.text
+    assert "ansible-playbook status.yml" in run.text
+    assert run.progress.interrupted() == []
+
+
+def test_nothing_follows_the_end(run):
+    run.end()
+    assert run.progress.interrupted() == [] and run.progress.live() == "" and run.progress.heartbeat(0) == []
+
+
+def test_what_hosts_say_cannot_move_the_cursor(run):
+    run.step(
+        stage("\x1b[2JGate"), {"app1": Outcome("failed", "a\x1b[31mred\x1b[0m\r\nb\x07c\rd\x9b2J \x1b]0;title\x07e")}
+    )
+    run.end(app1={"failures": 1})
+    assert not any((ord(letter) < 32 and letter != "\n") or 0x7F <= ord(letter) < 0xA0 for letter in run.text)
+    assert "ared\n         b c d 2J e" in run.text
+
+
+def test_a_result_that_says_little_is_shown_with_the_way_to_see_more(run):
+    run.step(alone("Run"), {"app1": Outcome("failed", "non-zero return code")})
+    run.end(app1={"failures": 1})
+    assert "run the same command again with -v" in run.text
+
+
+def test_nothing_but_what_is_meant_for_people_is_taken_from_a_result():
+    result = {"msg": "no", "stdout": "s3cr3t", "invocation": {"password": "s3cr3t"}, "cmd": "login s3cr3t"}
+    assert progress.text_of(result) == "no"
+    hidden = {
+        "censored": "the output has been hidden",
+        "msg": "s3cr3t",
+        "answers": ["s3cr3t"],
+        "live": {"version": "3"},
+    }
+    assert progress.text_of(hidden) == progress.spoken_by(hidden) == progress.HIDDEN
+    assert progress.answer_of(hidden) == "" and progress.releases_of(hidden) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        ({"msg": "a\nb"}, "a\nb"),
+        ({"msg": ["a", "b"]}, "a\nb"),
+        ({"msg": {"a": 1}}, '{\n  "a": 1\n}'),
+        ({"msg": 7}, "7"),
+        ({"app_port": 5000, "changed": False, "_ansible_verbose_always": True}, "app_port: 5000"),
+        ({"groups": ["a", "b"]}, "groups: a\nb"),
+    ],
+)
+def test_what_debug_says(result, text):
+    assert progress.spoken_by(result) == text
+
+
+def test_health_answers_and_releases_are_read_from_the_modules_results():
+    assert progress.answer_of({"answers": ["HTTP 503", "HTTP 200"]}) == "HTTP 200"
+    assert progress.answer_of({"answers": []}) == progress.answer_of({"answers": "x"}) == ""
+    assert progress.releases_of({"live": {"version": "1.0.0"}}) == ("", "1.0.0")
+    assert progress.releases_of({"live": None}) == ("", "")
+    assert progress.releases_of({"release": {"version": "2"}, "previous": {"version": "1"}}) == ("1", "2")
+    assert progress.releases_of({"release": {"version": "x y\n"}, "previous": None}) == ("", "")
+
+
+def test_text_is_cut_by_columns_and_not_by_letters():
+    assert progress.clip("abcdefgh", 8) == "abcdefgh"
+    assert progress.clip("abcdefghi", 8) == "abcde..."
+    assert progress.clip("日本語", 6) == "日本語"
+    assert len(progress.clip("日本語のなまえ", 8)) <= 8
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (99, "99 s"), (125, "2 min 5 s")]
+)
+def test_durations(seconds, text):
+    assert progress.duration(seconds) == text
+
+
+def test_many_hosts_are_counted_and_not_listed():
+    hosts = [f"app{number}" for number in range(1, 101)]
+    assert progress.names(hosts, 3) == "app1, app2, app3 and 97 more"
+    assert progress.names(hosts[:4], 3) == "app1, app2, app3, app4"
+
+
+def test_a_large_fleet_needs_few_lines_and_no_more_memory_the_longer_it_runs():
+    hosts = [f"app{number}" for number in range(100)]
+    run = Run()
+    run.play()
+
+    def work(first, last):
+        for number in range(first, last):
+            step = Step(f"t{number}", f"Task {number}", f"Phase {number // 10}", f"p{number // 10}")
+            outcomes = {host: Outcome("ignored", f"{number} {host} " + "x" * 200) for host in hosts}
+            outcomes.update({host: Outcome("changed") for host in hosts[5:]})
+            run.step(step, outcomes)
+        # What was shown is not kept.
+        shown = len(run.lines)
+        run.lines.clear()
+        return shown
+
+    assert work(0, 60) < 60 * 5 + 20
+    tracemalloc.start()
+    try:
+        work(60, 120)
+        before = tracemalloc.get_traced_memory()[0]
+        work(120, 600)
+        assert tracemalloc.get_traced_memory()[0] - before < 300_000
+    finally:
+        tracemalloc.stop()
