@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Iterable
 
 # Nobody means these as a value, whatever the variable.
-# Each pattern takes linear time, and a random password of 40 characters hardly ever matches one: inside a longer
-# value <…> counts only around a word.
+# Each pattern takes linear time, and a random password hardly ever matches one: <…> counts only around words, and
+# inside a longer value only as a part of its own.
 _MARKERS = (
-    re.compile(r"\A<[^<>]*>\Z|<(?:[a-z][a-z_ -]{2,40}|[A-Z][A-Z_ -]{2,40})>"),
+    re.compile(r"\A<[A-Za-z0-9 ._,:/|()-]*>\Z"),
+    re.compile(r"(?:\A|[/:@.=,;_ -])<(?:[a-z][a-z_ -]{2,40}|[A-Z][A-Z_ -]{2,40})>(?=\Z|[/:@.=,;?&_ -])"),
     re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]{0,63}(?::?[-?=][^{}]{0,63})?\}"),
     re.compile(r"\A\[[A-Za-z _-]+\]\Z"),
     re.compile(r"\A%[A-Za-z_]+%\Z"),
@@ -143,8 +144,10 @@ def placeholder(value: str, secret: bool, more: Iterable[str] = ()) -> bool:
         return True
     if any(pattern.search(value) for pattern in _MARKERS):
         return True
-    if any(value.find(closing, value.find(opening)) > 0 for opening, closing in _TEMPLATE_BRACES if opening in value):
-        return True
+    for opening, closing in _TEMPLATE_BRACES:
+        start = value.find(opening)
+        if start != -1 and value.find(closing, start + len(opening)) != -1:
+            return True
     folded = re.sub(r"[-_. ]", "", value.lower())
     if folded in _WORDS or folded.rstrip("0123456789!") in _WORDS:
         return True

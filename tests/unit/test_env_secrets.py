@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import random
+import string
+import time
+
 import pytest
 from ansible_collections.roastify.ops.plugins.module_utils import env_secrets
 
@@ -8,8 +12,23 @@ ANYWHERE = [
     "your-secret-here", "your_api_key", "{{ vault_password }}", "${PASSWORD}", "%PASSWORD%", "[your password]",
     "xxxxx", "XXXXXXXX", "roastify-db.xxxxx.us-east-1.rds.amazonaws.com", "****", "...", "todo", "TBD", "fixme",
     "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "placeholder", "undefined",
+    "change_me_in_production", "changeme123", "Change-It-Now", "put_your_key_in", "yourpasswordhere",
+    "postgres://<user>:<password>@db.internal/app", "https://<HOST>/x", "${DB_PASSWORD:-secret}", "{% raw %}",
 ]  # fmt: skip
-SECRETS_ONLY = ["secret", "password", "Password123!", "admin", "test", "default", "null", "letmein", "qwerty"]
+SECRETS_ONLY = [
+    "mysecretkey",
+    "thepassword",
+    "the-api-key",
+    "secret",
+    "password",
+    "Password123!",
+    "admin",
+    "test",
+    "default",
+    "null",
+    "letmein",
+    "qwerty",
+]
 REAL = [
     "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "test-db.internal",
@@ -17,6 +36,9 @@ REAL = [
     "fooxxxxbar9Q",
     "correct horse battery staple",
     "a<b",
+    "9k<Wq7>Zp-4vN2m",
+    "9k${Wq7-4vN2m",
+    "yourtown-4vN2mQ8z",
 ]
 
 
@@ -39,8 +61,66 @@ def test_no_false_alarm(value: str) -> None:
     assert env_secrets.weakness(value) is None
 
 
+def test_random_secrets_raise_no_alarm() -> None:
+    source = random.Random(5)
+    printable = string.ascii_letters + string.digits + string.punctuation
+    for alphabet, length in ((printable, 40), (printable, 20), ("0123456789abcdef", 64), (string.ascii_letters, 32)):
+        for _ in range(5000):
+            value = "".join(source.choice(alphabet) for _ in range(length))
+            assert not env_secrets.placeholder(value, secret=True), value
+            assert not env_secrets.leftover(value), value
+            assert env_secrets.weakness(value, min_entropy=48) is None, value
+
+
 @pytest.mark.parametrize(
-    "value", ["$ANSIBLE_VAULT;1.1;AES256", "AnsibleUndefined", "__omit_place_holder__abc", "!vault |"]
+    ("host", "documented"),
+    [
+        ("example.com", True),
+        ("smtp.example.org.", True),
+        ("api.your-domain.io", True),
+        ("mydomain.net", True),
+        ("db.invalid", True),
+        ("example.com.roastify.online", False),
+        ("myexample.com", False),
+        ("yourtango.com", False),
+        ("roastify.online", False),
+    ],
+)
+def test_hosts_of_the_documentation(host: str, documented: bool) -> None:
+    assert env_secrets.example_host(host) is documented
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("PG_HOST", True),
+        ("npm_config_userAgent", True),
+        ("api.key", True),
+        ("MIIEvQIBADANBgkqhkiG9w", False),
+        ("c3VyZQ", False),
+        ("databaseUrl", False),
+        ("A" * 65, False),
+    ],
+)
+def test_names_that_may_be_shown(name: str, shown: bool) -> None:
+    assert env_secrets.presentable(name) is shown
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["{" * 131_000, "${" * 65_000, "<" * 131_000, "<a" * 65_000, "x" * 131_000, "1" * 131_000 + "a", "your" * 32_000,
+     "{%" * 65_000, "a-" * 65_000, "%A" * 65_000, ".x" * 65_000],
+)  # fmt: skip
+def test_no_value_takes_long(value: str) -> None:
+    begin = time.monotonic()
+    env_secrets.placeholder(value, secret=True)
+    env_secrets.leftover(value)
+    env_secrets.weakness(value, min_entropy=96)
+    assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize(
+    "value", ["None", "$ANSIBLE_VAULT;1.1;AES256", "AnsibleUndefined", "__omit_place_holder__abc", "!vault |"]
 )
 def test_leftovers_of_templates(value: str) -> None:
     assert env_secrets.leftover(value)
