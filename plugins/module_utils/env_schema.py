@@ -10,6 +10,7 @@ module env_validate.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,6 +26,9 @@ from ansible_collections.roastify.ops.plugins.module_utils.env_validation import
 #: Longest text of a .env file, in characters. Linux passes on at most a quarter of the stack's limit of 8 MiB as
 #: arguments and environment together (execve(2)).
 MAX_TEXT = 2 * 1024 * 1024
+
+#: Most problems of one rule that are told one by one.
+MAX_PROBLEMS = 100
 
 
 class SchemaError(ValueError):
@@ -44,6 +48,24 @@ def _examples(name: str, data: Mapping[str, Any]) -> list[str]:
         if name in examples:
             found.append(examples[name])
     return [text_of(value) for value in found]
+
+
+def _shortened(problems: list[Problem]) -> list[Problem]:
+    """At most 100 problems of each rule, so that a file that is none can be reported, too."""
+    counts = Counter(problem.code for problem in problems)
+    seen: Counter[str] = Counter()
+    kept: list[Problem] = []
+    for problem in problems:
+        seen[problem.code] += 1
+        rest = counts[problem.code] - MAX_PROBLEMS
+        if seen[problem.code] <= MAX_PROBLEMS or rest == 1:
+            kept.append(problem)
+        elif seen[problem.code] == MAX_PROBLEMS + 1:
+            message = f"{rest} more problems of this kind ({problem.code})."
+            kept.append(
+                Problem(problem.severity, problem.code, "", message, "Check that it is the right file.", problem.line)
+            )
+    return kept
 
 
 class Schema:
@@ -101,6 +123,7 @@ class Schema:
         report = self.validate(document.entries, environment, unknown)
         report.problems.extend(file_problems(text, document, self.variables, self.data.get("readers", READERS)))
         report.problems.sort(key=lambda problem: (problem.line or 0, problem.severity, problem.code))
+        report.problems = _shortened(report.problems)
         return self._without_odd_names(report)
 
     def _without_odd_names(self, report: Report) -> Report:

@@ -97,7 +97,7 @@ def _said_in_sources() -> Iterator[tuple[str, str, str]]:
                 yield place, str(value.value), _pattern(node.args[message])
             else:
                 # Handing on the code of something that is listed itself.
-                assert ast.unparse(value) in ("finding.code", "code", "p.code"), place
+                assert ast.unparse(value) in ("finding.code", "problem.code", "code", "p.code"), place
 
 
 SAID = list(_said_in_sources())

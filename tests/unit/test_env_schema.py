@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import json
 import random
 import string
 import time
@@ -390,6 +392,58 @@ def test_no_file_is_too_strange(text: str, environment: str) -> None:
     for problem in SCHEMA.validate_text(text, environment).problems:
         assert problem.message
         assert problem.severity in ("error", "warning")
+
+
+def test_a_file_that_is_none_is_told_in_short() -> None:
+    own = schema({"A": {}}, readers=["dotenv"])
+    told = warnings(own, "nonsense\n" * 102)
+    assert len(told) == 101
+    assert told[-1] == "line 101: 2 more problems of this kind (skipped_line). Check that it is the right file."
+    assert len(warnings(own, "nonsense\n" * 101)) == 101
+    told = warnings(own, "".join(f"NAME_{number}=1\n" for number in range(150)))
+    assert len(told) == 101
+    assert "50 more names are not in the schema. Check that this is the right file." in told
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "x\n",
+        "PORT=1\n",
+        "A='\n",
+        "A=x#y\n",
+        "A: x\n",
+        "export ",
+        'A="\\"\n',
+        "PG_HOS{n}=\n",
+        "aB{n}==\n",
+        "{{",
+        "\ufeff",
+        "=",
+    ],
+)
+def test_no_file_takes_long(unit: str) -> None:
+    text = "".join(unit.replace("{n}", str(number)) for number in range(2**17 // len(unit)))
+    begin = time.monotonic()
+    for own in (text, f"JWT_SECRET={text}", f"JWT_SECRET='{text}'"):
+        assert len(SCHEMA.validate_text(own, "production").problems) < 400
+    assert time.monotonic() - begin < 30
+    report = SCHEMA.validate_text(unit * (10 * 2**20 // len(unit)), "production")
+    assert [problem.code for problem in report.problems] == ["file_too_large"]
+
+
+def test_pieces_of_a_secret_are_not_taken_for_names() -> None:
+    """A private key without quotes falls into lines, whose last one looks like an assignment."""
+    source = random.Random(8)
+    for _ in range(300):
+        key = base64.b64encode(source.randbytes(source.randint(60, 130))).decode("ascii")
+        lines = [key[start : start + 64] for start in range(0, len(key), 64)]
+        text = "\n".join(["PORT=5000", "PG_SSL_CA=-----BEGIN KEY-----", *lines, "-----END KEY-----"])
+        report = SCHEMA.validate_text(text, "production")
+        said = "\n".join([report.message(".env"), *report.warning_texts(".env"), json.dumps(report.as_dict())])
+        for line in lines:
+            for start in range(len(line) - 7):
+                assert line[start : start + 8] not in said, line
 
 
 def test_it_is_fast() -> None:
