@@ -203,7 +203,9 @@ def ask_version(address: str, port: int, path: str) -> str | None:
 
 def ansible_environment() -> dict[str, str]:
     path = os.pathsep.join((str(CHECKOUT / ".venv" / "bin"), os.environ.get("PATH", os.defpath)))
-    return {**os.environ, "PATH": path, "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1"}
+    # Logs are for looking into afterwards, and their TASK lines tell what is under way.
+    form = {"ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default", "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, "PATH": path, **form}
 
 
 def playbook_command(step: Step, tree: Path | None) -> list[str]:
