@@ -1,16 +1,15 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The journal of deployments on a host, and what follows from it.
+"""The journal of deployments on a host.
 
-``deployments.jsonl`` is append-only: one JSON object a line, each an event of one deployment. What a release
-is (live before, failed, rolled back) is read from these records, never from times or names of directories.
+``deployments.jsonl`` is append-only: one JSON object a line, each an event of one deployment. It is for people and
+for what they build on it; what a release is follows from its state (release_states.py).
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -111,93 +110,3 @@ def append_record(journal: Path, record: Record) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def state_of(release: str, records: Iterable[Record]) -> str:
-    """What the journal says of a release: the status of its newest event, or ``staged`` without any."""
-    state = "staged"
-    for record in records:
-        if record.release == release:
-            state = record.status
-    return state
-
-
-def ever_live(records: Iterable[Record]) -> set[str]:
-    """Releases that once served: each was recorded as succeeded, or as the one before another."""
-    live: set[str] = set()
-    for record in records:
-        if record.status == SUCCEEDED:
-            live.add(record.release)
-        if record.previousRelease:
-            live.add(record.previousRelease)
-    return live
-
-
-def leads_back(left: str, target: str, records: Iterable[Record]) -> bool:
-    """Whether a rollback from one release to another goes back to what was live before it, and not forth again.
-
-    Args:
-        left: the release that is left.
-        target: the release that is returned to.
-        records: the journal.
-    """
-    before = {
-        record.release: record.previousRelease
-        for record in records
-        if record.action == DEPLOY and record.previousRelease
-    }
-    seen: set[str] = set()
-    position: str | None = left
-    while position is not None and position not in seen:
-        seen.add(position)
-        position = before.get(position)
-        if position == target:
-            return True
-    return False
-
-
-def _is_bad(release: str, records: Iterable[Record]) -> bool:
-    """Whether a release failed, or was rolled back from, and has not served well since.
-
-    A rollback *to* it that failed says nothing of it: the reason may have been the database.
-    """
-    bad = False
-    for record in records:
-        if record.release != release:
-            continue
-        if record.status == SUCCEEDED:
-            bad = False
-        elif record.status == ROLLED_BACK or (record.status == FAILED and record.action == DEPLOY):
-            bad = True
-    return bad
-
-
-def previous_release(current: str | None, kept: Iterable[str], records: list[Record]) -> str | None:
-    """The release that a rollback without an argument returns to.
-
-    It is the one that served before the live one was deployed. A release that was itself rolled back or failed
-    is passed over, so that a second rollback goes further back and not forth to what was bad.
-
-    Args:
-        current: live release id.
-        kept: release ids that are complete on this host.
-        records: the journal, oldest first.
-
-    Returns:
-        A release id, or None if there is none to return to.
-    """
-    present = set(kept)
-    seen = {current}
-    position = current
-    while position is not None:
-        before = None
-        for record in records:
-            if record.release == position and record.action == DEPLOY and record.previousRelease:
-                before = record.previousRelease
-        if before is None or before in seen:
-            return None
-        if before in present and not _is_bad(before, records):
-            return before
-        seen.add(before)
-        position = before
-    return None

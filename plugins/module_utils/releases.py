@@ -14,17 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.roastify.ops.plugins.module_utils import artifact, deployments
+from ansible_collections.roastify.ops.plugins.module_utils import artifact, deployments, release_states
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.files import (
     read_json,
     sync_directory,
     write_atomically,
 )
+from ansible_collections.roastify.ops.plugins.module_utils.release_states import ReleaseStates
 
 MANIFEST = artifact.MANIFEST_MEMBER
 #: Unfinished releases have this prefix: nothing that has it can be live, kept or rolled back to.
 STAGING_PREFIX = ".staging-"
+#: In the root: the state of each release, as ``<release id>.json``.
+STATES = ".states"
 #: In the shared directory: the environment of each release, as ``<release id>.env``.
 ENVIRONMENTS = "environments"
 #: Room beyond the unpacked size: directory blocks, log lines and the journal while the deployment runs.
@@ -76,6 +79,7 @@ class Host:
         self.link = self.root / "current"
         self.journal = self.root / "deployments.jsonl"
         self.lock = self.root / ".deploy.lock"
+        self.states = ReleaseStates(self.root / STATES)
 
     def require(self) -> None:
         """See that the host was set up.
@@ -140,7 +144,8 @@ class Host:
         """The release that an operator means by an id or a version.
 
         Args:
-            wanted: release id, or a version; of several releases of one version the newest id is meant.
+            wanted: release id, or a version; of several releases of one version that is meant which served last, and
+                of those that never did the one that came last.
 
         Raises:
             OperationError: there is none.
@@ -149,9 +154,10 @@ class Host:
         for release in kept:
             if release.id == wanted:
                 return release
+        states = {release.id: self.states.of(release.id) for release in kept}
         same_version = [release for release in kept if release.version == wanted]
         if same_version:
-            return same_version[-1]  # ids begin with their time
+            return max(same_version, key=lambda release: (states[release.id].served, states[release.id].number))
         names = ", ".join(f"{release.id} (version {release.version})" for release in kept) or "none"
         raise OperationError(f"release {wanted} is not on this host", f"choose one of the kept releases: {names}")
 
@@ -229,6 +235,8 @@ def stage(
     if dry_run:
         return None, True
     _remove_unfinished(host)
+    host.states.forget_all_but([*(release.id for release in host.kept()), identifier])
+    host.states.record(identifier, release_states.STAGING)
     directory = host.releases / f"{STAGING_PREFIX}{identifier}"
     twin = next((release for release in host.kept() if release.sha256 == sha256), None)
     try:
@@ -239,6 +247,7 @@ def stage(
         shutil.rmtree(directory, ignore_errors=True)
         raise
     sync_directory(host.releases)
+    host.states.record(identifier, release_states.VERIFIED)
     return host.release(identifier), True
 
 
@@ -333,21 +342,23 @@ def prunable(host: Host, keep: int) -> list[Release]:
     """Releases that may go.
 
     The live one and the one a rollback returns to stay whatever the number; of the others those that failed or
-    never served go first, then those that served longest ago, both by the journal.
+    never served go first, then those that served longest ago, all by their recorded states.
 
     Args:
         host: where.
         keep: complete releases to keep, the live one included.
     """
-    records = host.records()
     kept = host.kept()
     live = host.live()
     live_id = live.id if live else None
-    previous = deployments.previous_release(live_id, [release.id for release in kept], records)
-    served = deployments.ever_live(records)
-    last_served = {record.release: number for number, record in enumerate(records) if record.release in served}
-    candidates = [release for release in kept if release.id not in (live_id, previous)]
-    candidates.sort(key=lambda release: (release.id in served, last_served.get(release.id, -1), release.id))
+    previous = host.states.previous(live_id, [release.id for release in kept])
+    states = {release.id: host.states.of(release.id) for release in kept}
+
+    def worth(release: Release) -> tuple[bool, int, int]:
+        state = states[release.id]
+        return state.state != release_states.FAILED and state.served > 0, state.served, state.number
+
+    candidates = sorted((release for release in kept if release.id not in (live_id, previous)), key=worth)
     surplus = max(len(kept) - max(keep, 1), 0)
     return candidates[:surplus]
 
@@ -367,3 +378,4 @@ def prune(host: Host, doomed: Sequence[Release]) -> None:
             os.rename(release.directory, going)
             shutil.rmtree(going)
     remove_environments(host)
+    host.states.forget_all_but(release.id for release in host.kept())

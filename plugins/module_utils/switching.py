@@ -179,7 +179,10 @@ class Switch:
         release: what is to be live.
         service: ports and the gate's figures.
         announce: called once, right before the first change, with the release that was live (or None).
-        confirm: called right before the link is renamed; raises if this deployment must not go on.
+        confirm: called right before the link is renamed, with the release that was live (or None); raises if this
+            deployment must not go on.
+        deployment: id of the deployment, for the states of the releases.
+        back: whether this returns to a release that served before.
     """
 
     def __init__(
@@ -189,8 +192,12 @@ class Switch:
         release: Release,
         service: Service,
         announce: Callable[[Release | None], None] = lambda previous: None,
-        confirm: Callable[[], None] = lambda: None,
+        confirm: Callable[[Release | None], None] = lambda previous: None,
+        deployment: str | None = None,
+        back: bool = False,
     ) -> None:
+        self.deployment = deployment
+        self.back = back
         self.host = host
         self.pm2 = pm2
         self.release = release
@@ -238,6 +245,7 @@ class Switch:
         if dry_run:
             return Outcome(True, live, [])
         self.announce(live)
+        self.host.states.settle(live.id if live else None)
         old = sorted({worker.name for worker in workers if self._serves(worker, live)})
         # What is neither the live release nor healthy was left by a killed run: it must not stand in the way.
         leftovers = sorted({worker.name for worker in workers} - set(old))
@@ -252,6 +260,7 @@ class Switch:
         evidence = self._join(generation, ApplicationLog(self.pm2, self.release))
         if live is None or live.id != self.release.id:
             link_atomically(self.host.link, os.path.join("releases", self.release.id))
+            self.host.states.went_live(self.release.id, live.id if live else None, self.deployment, self.back)
         self.pm2.delete(old)
         return Outcome(True, live, evidence)
 
@@ -266,7 +275,7 @@ class Switch:
         """Start the new generation on the live port and see every worker of it answer well."""
         try:
             evidence = self._see_all(generation, self.pm2.start(self.release.directory, generation))
-            self.confirm()
+            self.confirm(self.host.live())
             return evidence
         except OperationError as error:
             error.evidence += application_log.masked(log.news(), self.release, self.host.live())

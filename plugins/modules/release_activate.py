@@ -132,7 +132,7 @@ def main():
             ),
         )
 
-    def hold_lock():
+    def hold_lock(_previous=None):
         if not module.check_mode:
             deploy_locks.hold(host, options["deployment"])
 
@@ -144,7 +144,17 @@ def main():
             live = host.live()
             module.exit_json(changed=True, release=None, previous=dict(live.manifest) if live else None, answers=[])
         release = release or host.find(options["release"])
-        switch = switching.Switch(host, pm2_of(options), release, service_of(options), announce, hold_lock)
+        switch = switching.Switch(
+            host,
+            pm2_of(options),
+            release,
+            service_of(options),
+            announce=announce,
+            confirm=hold_lock,
+            deployment=options["deployment"],
+            # What is not recorded is the return of a fleet that failed.
+            back=options["action"] == "rollback" or not options["record"],
+        )
         # A module whose controller was killed works on: whoever took over its lock waits here until it is done.
         with exclusively(host.releases):
             hold_lock()

@@ -58,7 +58,7 @@ answers:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.roastify.ops.plugins.module_utils import deploy_locks, switching
+from ansible_collections.roastify.ops.plugins.module_utils import deploy_locks, release_states, switching
 from ansible_collections.roastify.ops.plugins.module_utils.application_arguments import (
     application_arguments,
     host_of,
@@ -86,7 +86,9 @@ def main():
         if module.check_mode or (live is not None and live.id == options["release"]):
             module.exit_json(changed=False, answers=[])
         deploy_locks.hold(host, options["deployment"])
-        gate = switching.try_out(pm2_of(options), host.find(options["release"]), service_of(options))
+        release = host.find(options["release"])
+        gate = switching.try_out(pm2_of(options), release, service_of(options))
+        host.states.record(release.id, release_states.READY, options["deployment"])
     except (OperationError, OSError) as error:
         module.fail_json(msg=f"Candidate gate: {error}")
     module.exit_json(changed=False, answers=gate.evidence())

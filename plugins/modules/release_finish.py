@@ -77,7 +77,7 @@ pruned:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.roastify.ops.plugins.module_utils import deploy_locks, deployments, releases
+from ansible_collections.roastify.ops.plugins.module_utils import deploy_locks, deployments, release_states, releases
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.files import exclusively
 
@@ -126,15 +126,31 @@ def left_behind(record):
     )
 
 
+def went_back(host, record):
+    """Whether a rollback went to what served before the release that it left; forth again is no judgement of that."""
+    return record.previousRelease is not None and host.states.leads_back(record.previousRelease, record.release)
+
+
+def judge(host, record):
+    """Note that the release of a failed deployment is not to be returned to.
+
+    A rollback that failed says nothing of its target: the reason may have been the database.
+    """
+    live = host.live()
+    is_live = live is not None and live.id == record.release
+    if record.action == deployments.DEPLOY and not is_live and host.release(record.release) is not None:
+        host.states.record(record.release, release_states.FAILED, record.deploymentId, record.reason)
+
+
 def finish(host, options, dry_run):
     """Write the ending down, prune after a success, give the lock back; what was written and what was pruned."""
     record = ending(host, options)
     if record is not None and not dry_run:
         deployments.append_record(host.journal, record)
-        went_back = record.previousRelease is not None and deployments.leads_back(
-            record.previousRelease, record.release, host.records()
-        )
-        if record.action == deployments.ROLLBACK and record.status == deployments.SUCCEEDED and went_back:
+        if record.status == deployments.FAILED:
+            judge(host, record)
+        elif record.action == deployments.ROLLBACK and went_back(host, record):
+            host.states.record(record.previousRelease, release_states.FAILED, record.deploymentId, "rolled back from")
             deployments.append_record(host.journal, left_behind(record))
     doomed = releases.prunable(host, options["keep"]) if options["status"] == deployments.SUCCEEDED else []
     if not dry_run:
@@ -164,6 +180,9 @@ def main():
         host.require()
         # A module whose controller was killed works on: whoever took over its lock waits here until it is done.
         with exclusively(host.releases):
+            if not module.check_mode:
+                live = host.live()
+                host.states.settle(live.id if live else None)
             record, doomed = finish(host, options, module.check_mode)
     except (OperationError, OSError) as error:
         module.fail_json(msg=f"Ending deployment {options['deployment']} failed: {error}")

@@ -67,7 +67,9 @@ target:
   returned: always
   type: dict
 kept:
-  description: Complete releases, oldest id first, each with its C(state) by the journal.
+  description:
+    - Complete releases, by id, each with its recorded C(state), which is V(verified), V(ready), V(live), V(previous)
+      or V(failed).
   returned: always
   type: list
   elements: dict
@@ -135,7 +137,7 @@ import time
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.roastify.ops.plugins.module_utils import application_log, deployments, health
+from ansible_collections.roastify.ops.plugins.module_utils import application_log, health
 from ansible_collections.roastify.ops.plugins.module_utils.application_arguments import (
     application_arguments,
     host_of,
@@ -186,7 +188,8 @@ def main():
     if node is None:
         problems.append("Node.js is not installed on this host\nWhat to do: run the setup playbook first")
     target = attempt(lambda: host.find(module.params["release"])) if module.params["release"] else None
-    previous_id = deployments.previous_release(live.id if live else None, [release.id for release in kept], records)
+    live_id = live.id if live else None
+    previous_id = host.states.previous(live_id, [release.id for release in kept])
     previous = host.release(previous_id) if previous_id else None
     answer = health.probe("127.0.0.1", module.params["port"], module.params["health_path"]) if live else None
     ill = answer is not None and answer.problem() is not None
@@ -203,7 +206,7 @@ def main():
         live=dict(live.manifest) if live else None,
         previous=dict(previous.manifest) if previous else None,
         target=dict(target.manifest) if target else None,
-        kept=[dict(release.manifest, state=deployments.state_of(release.id, records)) for release in kept],
+        kept=[dict(release.manifest, state=host.states.of(release.id, live_id).state) for release in kept],
         journal=[record.as_dict() for record in records[-module.params["journal_entries"] :]],
         lock=read_lock(host),
         health=dict(healthy=answer.problem() is None, version=answer.version, answer=answer.describe())

@@ -4,8 +4,7 @@ import json
 import os
 
 import pytest
-from ansible_collections.roastify.ops.plugins.module_utils import artifact, deployments, releases
-from ansible_collections.roastify.ops.plugins.module_utils.deployments import Record
+from ansible_collections.roastify.ops.plugins.module_utils import artifact, release_states, releases
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 
 
@@ -154,29 +153,27 @@ def test_a_release_is_found_by_id_and_by_version(host):
     complete(host, "20260101T000000Z-1.0.0-abc")
     complete(host, "20260102T000000Z-1.0.0-abd")
     assert host.find("20260101T000000Z-1.0.0-abc").id == "20260101T000000Z-1.0.0-abc"
+    host.states.record("20260102T000000Z-1.0.0-abd", release_states.VERIFIED)
     assert host.find("1.0.0").id == "20260102T000000Z-1.0.0-abd"
+    host.states.went_live("20260101T000000Z-1.0.0-abc", None)
+    assert host.find("1.0.0").id == "20260101T000000Z-1.0.0-abc"
     with pytest.raises(OperationError, match=r"release 2\.0\.0 is not on this host"):
         host.find("2.0.0")
 
 
-def journal(host, *events):
-    for release, status, before in events:
-        deployments.append_record(
-            host.journal, Record("d" + release, "deploy", status, release, "1", previousRelease=before)
-        )
+def served(host, *order):
+    before = None
+    for release in order:
+        host.states.went_live(release, before)
+        before = release
 
 
 def test_pruning_takes_failed_ones_first_and_keeps_live_and_previous(host):
     for name in ("a", "b", "c", "d", "e"):
         complete(host, name)
-    journal(
-        host,
-        ("a", "succeeded", None),
-        ("b", "succeeded", "a"),
-        ("e", "failed", "b"),
-        ("c", "succeeded", "b"),
-        ("d", "succeeded", "c"),
-    )
+    served(host, "a", "b")
+    host.states.record("e", release_states.FAILED)
+    served(host, "b", "c", "d")
     host.link.symlink_to("releases/d")
     assert [release.id for release in releases.prunable(host, 4)] == ["e"]
     assert [release.id for release in releases.prunable(host, 3)] == ["e", "a"]

@@ -138,7 +138,7 @@ def test_a_deployment_that_lost_its_lock_does_not_switch(host):
     host.link.symlink_to("releases/a")
     processes = List(host, "a")
 
-    def lost():
+    def lost(_previous):
         raise OperationError("lost the lock", "look")
 
     with pytest.raises(OperationError, match="lost the lock"):

@@ -1,0 +1,207 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What became of each release on a host, written down when it happens.
+
+Each release has a small file, ``.states/<release id>.json``, replaced in one step. What a rollback returns
+to, what may be pruned and what status tells follow from these files and from where ``current`` points; times of files
+and the order of names decide nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from ansible_collections.roastify.ops.plugins.module_utils.deployments import now
+from ansible_collections.roastify.ops.plugins.module_utils.files import read_json, write_atomically
+
+#: It is being unpacked: a release that stays in this state was killed there, and is no release.
+STAGING = "staging"
+#: It is complete, and what was built.
+VERIFIED = "verified"
+#: It was healthy as a candidate, on a port of its own.
+READY = "ready"
+#: ``current`` points to it.
+LIVE = "live"
+#: It served well until another one took its place.
+PREVIOUS = "previous"
+#: It was not fit for traffic, or was rolled back from.
+FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class ReleaseState:
+    """The state of one release.
+
+    Attributes:
+        state: one of the states above.
+        at: since when (UTC), for people.
+        number: rises with every change of any release on this host; what came later has the higher one.
+        served: its number when it went live the last time, 0 if it never did.
+        replaced: the release that was live before it.
+        deployment: the deployment that put it into this state.
+        reason: why it failed.
+    """
+
+    state: str = VERIFIED
+    at: str = ""
+    number: int = 0
+    served: int = 0
+    replaced: str | None = None
+    deployment: str | None = None
+    reason: str | None = None
+
+
+_FIELDS = set(ReleaseState.__dataclass_fields__)
+
+
+class ReleaseStates:
+    """The states of all releases of a host.
+
+    Args:
+        directory: where the files are; made with the first one.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def of(self, release: str, live: str | None = None) -> ReleaseState:
+        """The state of a release.
+
+        Args:
+            release: its id.
+            live: the id that ``current`` points to. The link is changed before the file is, so that it is right where
+                the two differ.
+        """
+        content = read_json(self.directory / f"{release}.json")
+        known = {name: content[name] for name in _FIELDS & set(content)} if isinstance(content, dict) else {}
+        state = ReleaseState(**known)
+        if release == live:
+            return replace(state, state=LIVE)
+        return replace(state, state=PREVIOUS) if state.state == LIVE else state
+
+    def record(
+        self, release: str, state: str, deployment: str | None = None, reason: str | None = None
+    ) -> ReleaseState:
+        """Write a new state of a release down; what is known of its service stays.
+
+        Args:
+            release: its id.
+            state: the new state.
+            deployment: id of the deployment that brings it about.
+            reason: why it failed.
+
+        Raises:
+            OSError: the disk is full; the state is the old one.
+        """
+        return self._write(release, replace(self.of(release), state=state, deployment=deployment, reason=reason))
+
+    def went_live(self, release: str, before: str | None, deployment: str | None = None, back: bool = False) -> None:
+        """Write down that ``current`` points to a release now.
+
+        Args:
+            release: the release that is live.
+            before: the one that was, or None.
+            deployment: id of the deployment that switched.
+            back: whether this goes back (or forth again) between releases that served before, as a rollback does:
+                what each of them replaced when it was deployed stays true then.
+        """
+        known = self.of(release)
+        replaced = known.replaced if back and known.served else before
+        self._write(
+            release,
+            replace(
+                known,
+                state=LIVE,
+                replaced=replaced if replaced != release else known.replaced,
+                deployment=deployment,
+                reason=None,
+                served=self._next(),
+            ),
+        )
+        if before is not None and before != release and self.of(before).state != FAILED:
+            self._write(before, replace(self.of(before), state=PREVIOUS, deployment=deployment))
+
+    def settle(self, live: str | None) -> None:
+        """Write down what a killed run could not any more, right after it had renamed the link.
+
+        Args:
+            live: the id that ``current`` points to.
+        """
+        if live is None or self._written(live) == LIVE:
+            return
+        before = next((release for release in self._known() if self._written(release) == LIVE), None)
+        known = self.of(live)
+        self.went_live(live, before, known.deployment, back=known.served > 0)
+
+    def previous(self, live: str | None, kept: Iterable[str]) -> str | None:
+        """The release that a rollback without an argument returns to.
+
+        It is the one that served before the live one was deployed. One that failed or was rolled back from is passed
+        over, so that a second rollback goes further back and not forth to what was bad.
+
+        Args:
+            live: the live release.
+            kept: releases that are complete on this host.
+
+        Returns:
+            A release id, or None if there is none to return to.
+        """
+        present = set(kept)
+        for release in self._chain(live):
+            if release in present and self.of(release).state != FAILED:
+                return release
+        return None
+
+    def leads_back(self, left: str, target: str) -> bool:
+        """Whether going from one release to another goes back to what was live before it, and not forth again.
+
+        Args:
+            left: the release that is left.
+            target: the release that is gone to.
+        """
+        return target in self._chain(left)
+
+    def forget_all_but(self, releases: Iterable[str]) -> None:
+        """Take away the states of releases that are gone.
+
+        Args:
+            releases: those that are there, or about to come.
+        """
+        for release in set(self._known()) - set(releases):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.directory / f"{release}.json")
+
+    def _chain(self, release: str | None) -> list[str]:
+        """What was live before a release, and before that, and so on."""
+        chain: list[str] = []
+        position = release
+        while position is not None:
+            position = self.of(position).replaced
+            if position is None or position == release or position in chain:
+                break
+            chain.append(position)
+        return chain
+
+    def _known(self) -> list[str]:
+        names = os.listdir(self.directory) if self.directory.is_dir() else []
+        return [name[: -len(".json")] for name in names if name.endswith(".json") and not name.startswith(".")]
+
+    def _written(self, release: str) -> str | None:
+        """The state that stands in the file, whatever the link says."""
+        content = read_json(self.directory / f"{release}.json")
+        return content.get("state") if isinstance(content, dict) else None
+
+    def _next(self) -> int:
+        return max((self.of(release).number for release in self._known()), default=0) + 1
+
+    def _write(self, release: str, state: ReleaseState) -> ReleaseState:
+        state = replace(state, at=now(), number=self._next())
+        self.directory.mkdir(mode=0o755, exist_ok=True)
+        content = {name: value for name, value in asdict(state).items() if value is not None}
+        write_atomically(self.directory / f"{release}.json", json.dumps(content, ensure_ascii=False) + "\n")
+        return state

@@ -1,0 +1,144 @@
+"""The recorded states of releases, and which one a rollback returns to."""
+
+import json
+import os
+
+import pytest
+from ansible_collections.roastify.ops.plugins.module_utils import release_states
+from ansible_collections.roastify.ops.plugins.module_utils.release_states import ReleaseStates
+
+
+class Fleet:
+    """One host and what is done to it, in the order in which the modules do it."""
+
+    def __init__(self, directory):
+        self.states = ReleaseStates(directory)
+        self.live = None
+
+    def switch(self, release, back=False):
+        self.states.went_live(release, self.live, "d", back)
+        self.live = release
+
+    def deploy(self, *releases):
+        for release in releases:
+            self.states.record(release, release_states.VERIFIED)
+            self.states.record(release, release_states.READY)
+            self.switch(release)
+
+    def fail(self, release):
+        self.states.record(release, release_states.FAILED, "d", "not healthy")
+
+    def fail_after_the_switch(self, release):
+        before = self.live
+        self.deploy(release)
+        self.switch(before, back=True)
+        self.fail(release)
+
+    def roll_back(self, target):
+        left = self.live
+        self.switch(target, back=True)
+        if self.states.leads_back(left, target):
+            self.states.record(left, release_states.FAILED, "d", "rolled back from")
+
+    def states_of(self, *releases):
+        return [self.states.of(release, self.live).state for release in releases]
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    return Fleet(tmp_path / ".states")
+
+
+def test_the_way_of_a_release(fleet):
+    fleet.states.record("a", release_states.STAGING)
+    assert fleet.states_of("a") == ["staging"]
+    fleet.deploy("a", "b")
+    assert fleet.states_of("a", "b", "unknown") == ["previous", "live", "verified"]
+    fleet.roll_back("a")
+    assert fleet.states_of("a", "b") == ["live", "failed"]
+    assert fleet.states.of("b").reason == "rolled back from"
+    fleet.deploy("b")
+    assert fleet.states_of("a", "b") == ["previous", "live"]
+    assert fleet.states.of("b").reason is None
+
+
+STORIES = {
+    "nothing was ever deployed": ([], None, None),
+    "the first release has nothing before it": ([("deploy", "a")], None, None),
+    "the one before": ([("deploy", "a", "b")], None, "a"),
+    "a second rollback goes further back": ([("deploy", "a", "b", "c"), ("roll_back", "b")], None, "a"),
+    "after a rollback and a deployment": ([("deploy", "a", "b"), ("roll_back", "a"), ("deploy", "c")], None, "a"),
+    "rolled back, deployed again": ([("deploy", "a", "b"), ("roll_back", "a"), ("deploy", "b")], None, "a"),
+    "forth again": ([("deploy", "a", "b"), ("roll_back", "a"), ("roll_back", "b")], None, "a"),
+    "a failed deployment changes nothing": ([("deploy", "a", "b"), ("fail", "c")], None, "a"),
+    "failed after the switch": ([("deploy", "a", "b"), ("fail_after_the_switch", "c")], None, "a"),
+    "the older content again": ([("deploy", "a", "b", "a")], None, "b"),
+    "a pruned one is passed over": ([("deploy", "a", "b", "c")], ["a", "c"], "a"),
+    "nothing is left": ([("deploy", "a", "b")], ["b"], None),
+}
+
+
+@pytest.mark.parametrize(("story", "kept", "expected"), STORIES.values(), ids=STORIES)
+def test_what_a_rollback_returns_to(fleet, story, kept, expected):
+    for action, *releases in story:
+        getattr(fleet, action)(*releases)
+    assert fleet.states.previous(fleet.live, kept or ["a", "b", "c"]) == expected
+
+
+def test_a_rollback_forth_again_is_no_judgement_of_what_is_left(fleet):
+    fleet.deploy("a", "b")
+    assert fleet.states.leads_back("b", "a")
+    assert not fleet.states.leads_back("a", "b")
+
+
+def test_the_link_is_right_where_a_killed_run_left_the_files_behind(fleet):
+    fleet.deploy("a")
+    fleet.states.record("b", release_states.READY, "d2")
+    fleet.live = "b"  # the link was renamed, and then the power went
+    assert fleet.states_of("a", "b") == ["previous", "live"]
+    fleet.states.settle("b")
+    assert (fleet.states.of("b").replaced, fleet.states.of("b").deployment) == ("a", "d2")
+    assert fleet.states.previous("b", ["a", "b"]) == "a"
+    before = fleet.states.of("b")
+    fleet.states.settle("b")
+    assert fleet.states.of("b") == before
+
+
+def test_a_killed_return_keeps_what_was_replaced(fleet):
+    fleet.deploy("a", "b")
+    fleet.live = "a"
+    fleet.states.settle("a")
+    assert fleet.states.of("a").replaced is None
+    assert fleet.states.previous("a", ["a", "b"]) is None
+
+
+def test_order_is_what_happened_and_neither_names_nor_times(fleet):
+    fleet.deploy("z", "a")
+    os.utime(fleet.states.directory / "z.json")
+    assert fleet.states.of("a").served > fleet.states.of("z").served > 0
+
+
+def test_a_broken_file_is_an_unknown_release_and_the_next_one_replaces_it(fleet):
+    fleet.deploy("a")
+    (fleet.states.directory / "a.json").write_text('{"state": "li')
+    assert fleet.states.of("a").state == "verified"
+    fleet.states.settle("a")
+    assert json.loads((fleet.states.directory / "a.json").read_text())["state"] == "live"
+
+
+def test_states_go_with_their_releases(fleet):
+    fleet.deploy("a", "b", "c")
+    fleet.states.forget_all_but(["b", "c"])
+    assert sorted(os.listdir(fleet.states.directory)) == ["b.json", "c.json"]
+
+
+def test_a_full_disk_leaves_the_state_as_it_was(fleet, monkeypatch):
+    fleet.deploy("a")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        fleet.fail("a")
+    assert json.loads((fleet.states.directory / "a.json").read_text())["state"] == "live"
