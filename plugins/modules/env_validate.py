@@ -61,24 +61,30 @@ options:
     type: bool
     default: true
 notes:
-  - A schema has the keys C(variables), C(environments), C(groups), C(comparisons), C(unknown), C(ignore),
-    C(templates), C(description) and C(version) (1).
+  - The format of a schema is described in docs/environment.md of the collection, and for editors by
+    docs/env.schema.json. It has the keys C(variables), C(environments), C(environment_variable), C(readers),
+    C(groups), C(comparisons), C(unknown), C(ignore), C(templates), C(description) and C(version) (1).
   - C(variables) maps each name to its rules. C(type) is one of string, integer, number, port, boolean, url, host,
     email, duration, enum, regex, aws_region, arn, s3_bucket, log_group, path, json and list.
   - Rules for every type are C(required), C(required_if) (another variable and the values, or C(*) for any, that
-    make this one required), C(secret), C(values), C(pattern) with C(pattern_hint), C(min_length), C(max_length),
-    C(allow_empty), C(allow_placeholder), C(placeholders), C(min_entropy) (bits, for secrets), C(multiline),
-    C(deprecated) (the name of the replacement), C(default), C(example), C(description), C(section) and C(remedy)
-    (how to put it right, in place of the general advice).
+    make this one required), C(forbidden), C(secret), C(values), C(pattern) with C(pattern_hint), C(min_length),
+    C(max_length), C(allow_empty), C(allow_placeholder), C(placeholders), C(min_entropy) (bits, for secrets),
+    C(multiline), C(deprecated) (the name of the replacement), C(default), C(example), C(description), C(section) and
+    C(remedy) (how to put it right, in place of the general advice).
   - Rules for some types are C(min) and C(max) (numbers, ports and durations), C(schemes) and C(credentials) (url),
     C(forbid_local) (url and host), C(separator), C(items), C(min_items) and C(max_items) (list).
   - C(environments) of a variable holds rules that replace its own in one environment. The C(environments) of the
-    schema are names with C({}) or with C({like} of another one).
+    schema are names with C({}) or with C({like} of another one). C(environment_variable) names the variable that
+    tells the application which of them it is in; a file for another environment is an error.
+  - C(readers) says who reads the file (dotenv, node, systemd, docker). Lines that they would read differently are
+    reported.
   - C(groups) are lists of variables with a C(rule) of all_or_none, exactly_one, at_least_one or at_most_one.
     C(comparisons) compare two variables (C(left), C(operator), C(right)).
   - An empty value counts as not set, unless C(allow_empty) is true.
-  - A value that is a placeholder is an error, and so is a secret that is easily guessed or that another variable
-    has too.
+  - A value that is a placeholder is an error, and so is a secret that is easily guessed, that another variable has
+    too, or that the schema has as an example.
+  - The same engine is a command line, C(python -m ansible_collections.roastify.ops.plugins.module_utils.env_check),
+    and a hook for pre-commit.
 attributes:
   check_mode:
     description: Runs the same in check mode, since it changes nothing.
@@ -140,6 +146,12 @@ problems:
       description: Line of the file or text, null if there is none.
       type: int
       sample: 7
+    found:
+      description:
+        - What was there instead, as far as it may be shown (a near miss of a known word, a short number, else length and
+          kinds of characters). Empty where the message says it all.
+      type: str
+      sample: "14 characters: lower-case letters"
     message:
       description: What is wrong.
       type: str
