@@ -47,6 +47,14 @@ options:
       M(roastify.ops.release_finish).
     type: bool
     default: true
+  confirm_within:
+    description:
+      - Seconds within which M(roastify.ops.release_finish) has to confirm the switch of a deployment. Otherwise the
+        host returns to the release before by itself, also after a reboot, so that neither a dead controller nor a
+        lost connection leaves it on an unconfirmed release.
+      - V(0) sets no timer. There is none for a rollback and on the first deployment.
+    type: int
+    default: 0
 extends_documentation_fragment:
   - roastify.ops.attributes
   - roastify.ops.attributes.diff
@@ -84,7 +92,7 @@ answers:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.roastify.ops.plugins.module_utils import deploy_locks, deployments, switching
+from ansible_collections.roastify.ops.plugins.module_utils import deadman, deploy_locks, deployments, switching
 from ansible_collections.roastify.ops.plugins.module_utils.application_arguments import (
     application_arguments,
     host_of,
@@ -107,6 +115,7 @@ def main():
             deployment=dict(type="str"),
             deployed_by=dict(type="str"),
             record=dict(type="bool", default=True),
+            confirm_within=dict(type="int", default=0),
         ),
         supports_check_mode=True,
     )
@@ -132,9 +141,16 @@ def main():
             ),
         )
 
-    def hold_lock(_previous=None):
+    def hold_lock():
         if not module.check_mode:
             deploy_locks.hold(host, options["deployment"])
+
+    def set_timer(previous):
+        hold_lock()
+        unconfirmed = options["action"] == deployments.DEPLOY and options["record"] and options["deployment"]
+        if unconfirmed and options["confirm_within"] and previous is not None and previous.id != release.id:
+            seconds = options["confirm_within"]
+            deadman.arm(host, pm2, service_of(options), release, previous, options["deployment"], seconds)
 
     try:
         host.require()
@@ -144,13 +160,14 @@ def main():
             live = host.live()
             module.exit_json(changed=True, release=None, previous=dict(live.manifest) if live else None, answers=[])
         release = release or host.find(options["release"])
+        pm2 = pm2_of(options)
         switch = switching.Switch(
             host,
-            pm2_of(options),
+            pm2,
             release,
             service_of(options),
             announce=announce,
-            confirm=hold_lock,
+            confirm=set_timer,
             deployment=options["deployment"],
             # What is not recorded is the return of a fleet that failed.
             back=options["action"] == "rollback" or not options["record"],

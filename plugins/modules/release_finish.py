@@ -77,7 +77,13 @@ pruned:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.roastify.ops.plugins.module_utils import deploy_locks, deployments, release_states, releases
+from ansible_collections.roastify.ops.plugins.module_utils import (
+    deadman,
+    deploy_locks,
+    deployments,
+    release_states,
+    releases,
+)
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.files import exclusively
 
@@ -142,9 +148,37 @@ def judge(host, record):
         host.states.record(record.release, release_states.FAILED, record.deploymentId, record.reason)
 
 
+def confirm(host, options):
+    """Stop the timer that would bring this host back, if this deployment may."""
+    order = deadman.read_order(host)
+    if order is None:
+        return
+    live = host.live()
+    still_live = live is not None and live.id == order.release
+    if options["status"] == deployments.SUCCEEDED or not still_live:
+        deadman.disarm(host)
+
+
+def see_that_it_is_live(host, options):
+    """A host that was not confirmed in time has returned by itself: that is no success.
+
+    Raises:
+        OperationError: another release is live than the one that the deployment was about.
+    """
+    live = host.live()
+    if options["status"] == deployments.SUCCEEDED and (live is None or live.id != options["release"]):
+        why = next((record.reason for record in reversed(host.records()) if record.status == "failed"), None)
+        raise OperationError(
+            f"{live.id if live else 'nothing'} is live here, not {options['release']}: {why or 'nobody knows why'}",
+            "see the status playbook, then deploy again; app_release_confirm_within says how long that may take",
+        )
+
+
 def finish(host, options, dry_run):
     """Write the ending down, prune after a success, give the lock back; what was written and what was pruned."""
     record = ending(host, options)
+    if not dry_run:
+        confirm(host, options)
     if record is not None and not dry_run:
         deployments.append_record(host.journal, record)
         if record.status == deployments.FAILED:
@@ -181,6 +215,7 @@ def main():
         # A module whose controller was killed works on: whoever took over its lock waits here until it is done.
         with exclusively(host.releases):
             if not module.check_mode:
+                see_that_it_is_live(host, options)
                 live = host.live()
                 host.states.settle(live.id if live else None)
             record, doomed = finish(host, options, module.check_mode)

@@ -1,0 +1,305 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A host that was switched returns to the release before by itself, unless its controller confirms the deployment.
+
+Nothing on the controller can do that: it may be dead, or the host out of its reach. So the host sets a timer of its
+own before it renames the link, and the end of the deployment stops it. The timer is a unit of systemd on disk, so that
+it is there after a reboot, too; it runs the very code that set it, which is kept beside it.
+
+Sources: systemd.timer(5) (OnActiveSec counts from the start of the timer, which at boot is the boot),
+systemd.unit(5) (ConditionPathExists).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.roastify.ops.plugins.module_utils import deploy_locks, deployments, release_states
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+from ansible_collections.roastify.ops.plugins.module_utils.files import exclusively, read_json, write_atomically
+from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Pm2
+from ansible_collections.roastify.ops.plugins.module_utils.releases import Host, Release
+from ansible_collections.roastify.ops.plugins.module_utils.switching import Service, Switch
+
+#: Seconds between two tries to return, while the release before is not healthy or another deployment is at work.
+RETRY = 30
+_UNITS = Path("/etc/systemd/system")
+_PACKAGE = "ansible_collections.roastify.ops.plugins.module_utils"
+_MAIN = f"import sys\n\nfrom {_PACKAGE} import deadman\n\nsys.exit(deadman.main(sys.argv[1]))\n"
+#: systemctl answers at once; a system that does not has other troubles.
+_LIMIT = 30
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the host is to do unless it is told otherwise.
+
+    Attributes:
+        deployment: the deployment that has to be confirmed.
+        release: the release that it switched to.
+        previous: the release to return to.
+        seconds: until then, from the switch or from the last boot.
+        root: of the application's tree.
+        name: of the application.
+        user: that it runs as.
+        configuration: directory of the PM2 configuration.
+        service: how it serves, as in switching.Service.
+    """
+
+    deployment: str
+    release: str
+    previous: str
+    seconds: int
+    root: str
+    name: str
+    user: str
+    configuration: str
+    service: dict[str, Any]
+
+    @property
+    def unit(self) -> str:
+        """Name of the systemd units, without their kind."""
+        return f"deadman-{self.name}"
+
+
+def order_file(host: Host) -> Path:
+    """Where the order of a host stands; there is none while nothing waits for a confirmation."""
+    return host.root / ".deadman.json"
+
+
+def read_order(host: Host) -> Order | None:
+    """The order of a host, or None."""
+    content = read_json(order_file(host))
+    return Order(**content) if isinstance(content, dict) else None
+
+
+def arm(
+    host: Host,
+    pm2: Pm2,
+    service: Service,
+    release: Release,
+    previous: Release,
+    deployment: str,
+    seconds: int,
+    systemctl: Callable[..., None] | None = None,
+) -> Order:
+    """Set the timer.
+
+    Args:
+        host: where.
+        pm2: how the application is run.
+        service: how it serves.
+        release: the release that is about to be live.
+        previous: the release to return to.
+        deployment: id of the deployment that is to confirm it.
+        seconds: how long it may take to do so.
+        systemctl: runs systemctl; for tests.
+
+    Returns:
+        The order.
+
+    Raises:
+        OperationError: the timer could not be set; nothing may be switched then.
+    """
+    call = systemctl or _systemctl
+    order = Order(
+        deployment,
+        release.id,
+        previous.id,
+        seconds,
+        str(host.root),
+        pm2.application,
+        pm2.user,
+        str(pm2.ecosystem.parent),
+        asdict(service),
+    )
+    try:
+        engine = pm2.home.parent / "deadman.pyz"
+        _bundle(engine)
+        changed = [_write_unit(order, kind, text) for kind, text in _units(order, engine).items()]
+        write_atomically(order_file(host), json.dumps(asdict(order), indent=2) + "\n", mode=0o600)
+        if any(changed):
+            call("daemon-reload")
+        call("enable", "--quiet", f"{order.unit}.timer")
+        call("restart", f"{order.unit}.timer")
+    except (OSError, OperationError) as error:
+        with contextlib.suppress(OSError):
+            order_file(host).unlink()
+        raise OperationError(
+            f"the timer that would bring this host back could not be set: {error}",
+            f"see systemctl status {order.unit}.timer, or deploy without it: app_release_confirm_within=0",
+        ) from error
+    return order
+
+
+def disarm(host: Host, systemctl: Callable[..., None] | None = None) -> bool:
+    """Stop the timer: the release is confirmed, or left already.
+
+    Returns:
+        Whether there was one.
+    """
+    order = read_order(host)
+    if order is None:
+        return False
+    # The order goes first: without it the timer does nothing.
+    order_file(host).unlink()
+    (systemctl or _systemctl)("stop", f"{order.unit}.timer")
+    return True
+
+
+def fire(host: Host, order: Order, switch: Callable[[Host, Order, Release], Any] | None = None) -> str | None:
+    """Return to the release before, because nobody confirmed the new one.
+
+    Args:
+        host: where.
+        order: what was to be confirmed.
+        switch: how the host returns; for tests.
+
+    Returns:
+        What was done, for the journal of systemd; None if there was nothing to do any more.
+
+    Raises:
+        OperationError: another deployment is at work, or the release before is not healthy. The one that is live
+            serves on.
+    """
+    with exclusively(host.releases):
+        if read_order(host) != order:
+            return None
+        live = host.live()
+        if live is None or live.id != order.release:
+            order_file(host).unlink()
+            return None
+        lock = deploy_locks.read_lock(host)
+        if lock is not None and lock.get("deploymentId") != order.deployment:
+            deploy_locks.require_free(host, order.deployment)
+        reason = f"not confirmed by its controller within {order.seconds} s: this host returned to {order.previous}"
+        (switch or _return)(host, order, host.find(order.previous))
+        host.states.record(order.release, release_states.FAILED, order.deployment, reason)
+        deployments.append_record(
+            host.journal,
+            deployments.Record(
+                deploymentId=order.deployment,
+                action=deployments.DEPLOY,
+                status=deployments.FAILED,
+                release=live.id,
+                version=live.version,
+                commit=live.commit,
+                deployedAt=deployments.now(),
+                deployedBy="this host",
+                previousRelease=order.previous,
+                reason=reason,
+            ),
+        )
+        order_file(host).unlink()
+        # A controller that is only slow must not switch or confirm any more.
+        deploy_locks.release(host, order.deployment)
+        return reason
+
+
+def main(path: str) -> int:
+    """What the service runs: do what an order says.
+
+    Args:
+        path: of the order.
+
+    Returns:
+        Exit code: 0, or 75 (EX_TEMPFAIL) if it has to be tried again.
+    """
+    content = read_json(Path(path))
+    if not isinstance(content, dict):
+        return 0
+    order = Order(**content)
+    try:
+        done = fire(Host(order.root), order)
+    except (OperationError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 75
+    sys.stdout.write(f"{done or 'nothing to do any more'}\n")
+    return 0
+
+
+def _return(host: Host, order: Order, previous: Release) -> None:
+    pm2 = Pm2(order.name, order.user, order.configuration)
+    Switch(host, pm2, previous, Service(**order.service), deployment=order.deployment, back=True).run()
+
+
+def _units(order: Order, engine: Path) -> Mapping[str, str]:
+    condition = f"ConditionPathExists={order.root}/.deadman.json"
+    what = f"Return {order.name} to the release before, unless its deployment is confirmed"
+    return {
+        "service": f"""[Unit]
+Description={what}
+{condition}
+After=pm2-{order.name}.service
+
+[Service]
+Type=oneshot
+ExecStart={sys.executable} {engine} {order.root}/.deadman.json
+Restart=on-failure
+RestartSec={RETRY}
+""",
+        "timer": f"""[Unit]
+Description={what}
+{condition}
+
+[Timer]
+OnActiveSec={order.seconds}
+AccuracySec=1
+
+[Install]
+WantedBy=timers.target
+""",
+    }
+
+
+def _write_unit(order: Order, kind: str, text: str) -> bool:
+    path = _UNITS / f"{order.unit}.{kind}"
+    with contextlib.suppress(FileNotFoundError):
+        if path.read_text(encoding="utf-8") == text:
+            return False
+    write_atomically(path, text)
+    return True
+
+
+def _bundle(engine: Path) -> None:
+    """Keep the code that runs now, for the timer: the module's own archive, or what it was loaded from."""
+    here = Path(__file__)
+    archive = next((parent for parent in here.parents if parent.is_file()), None)
+    temporary = engine.with_name(f".{engine.name}.{os.getpid()}")
+    try:
+        if archive is not None:
+            shutil.copyfile(archive, temporary)
+        else:
+            package = Path(*_PACKAGE.split("."))
+            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as bundle:
+                for level in (package, *package.parents[:-1]):
+                    bundle.writestr(f"{level}/__init__.py", "")
+                for path in sorted(here.parent.glob("*.py")):
+                    bundle.write(path, f"{package}/{path.name}")
+        with zipfile.ZipFile(temporary, "a") as bundle:
+            if "__main__.py" not in bundle.namelist():
+                bundle.writestr("__main__.py", _MAIN)
+        os.chmod(temporary, 0o600)
+        os.replace(temporary, engine)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _systemctl(*arguments: str) -> None:
+    try:
+        done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False, timeout=_LIMIT)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise OperationError(f"systemctl {' '.join(arguments)}: {error}", "see that systemd runs") from error
+    if done.returncode != 0:
+        raise OperationError(f"systemctl {' '.join(arguments)}: {done.stderr.strip()}", "see journalctl --boot")

@@ -1,0 +1,160 @@
+"""A host that nobody confirms returns by itself; systemd and PM2 are met on the fleet."""
+
+import json
+import subprocess
+import sys
+import time
+import zipfile
+
+import pytest
+from ansible_collections.roastify.ops.plugins.module_utils import deadman, deploy_locks, releases
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+from ansible_collections.roastify.ops.plugins.module_utils.files import link_atomically
+from ansible_collections.roastify.ops.plugins.module_utils.switching import Service
+
+SERVICE = Service(port=1, candidate_port=2)
+
+
+class Application:
+    """What the timer is told of PM2."""
+
+    application, user = "shop", "shop"
+
+    def __init__(self, directory):
+        self.home = directory / "state" / "pm2"
+        self.home.parent.mkdir(exist_ok=True)
+        self.ecosystem = directory / "etc" / "ecosystem.config.cjs"
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    monkeypatch.setattr(deadman, "_UNITS", tmp_path / "units")
+    for name in ("units", "shared"):
+        (tmp_path / name).mkdir()
+    for name in ("a", "b", "c"):
+        directory = tmp_path / "releases" / name
+        directory.mkdir(parents=True)
+        (directory / ".release.json").write_text(json.dumps({"id": name, "version": "1"}))
+    host = releases.Host(str(tmp_path))
+    host.link.symlink_to("releases/b")
+    host.states.went_live("a", None)
+    host.states.went_live("b", "a", "d1")
+    return host
+
+
+@pytest.fixture
+def calls():
+    return []
+
+
+@pytest.fixture
+def order(host, calls):
+    def systemctl(*arguments):
+        calls.append(arguments)
+
+    release, previous = host.release("b"), host.release("a")
+    return deadman.arm(host, Application(host.root), SERVICE, release, previous, "d1", 300, systemctl)
+
+
+def back(host, order, previous):
+    link_atomically(host.link, f"releases/{previous.id}")
+    host.states.went_live(previous.id, order.release, order.deployment, back=True)
+
+
+def test_the_timer_is_on_disk_and_started(host, order, calls):
+    assert calls == [
+        ("daemon-reload",),
+        ("enable", "--quiet", "deadman-shop.timer"),
+        ("restart", "deadman-shop.timer"),
+    ]
+    timer = (host.root / "units" / "deadman-shop.timer").read_text()
+    assert "OnActiveSec=300\n" in timer and "WantedBy=timers.target" in timer
+    assert deadman.read_order(host) == order
+    assert (host.root / ".deadman.json").stat().st_mode & 0o077 == 0
+
+
+def test_the_second_time_systemd_need_not_read_its_units_again(host, order, calls):
+    calls.clear()
+    release, previous = host.release("b"), host.release("a")
+    deadman.arm(host, Application(host.root), SERVICE, release, previous, "d2", 300, lambda *words: calls.append(words))
+    assert [words[0] for words in calls] == ["enable", "restart"]
+
+
+def test_confirmed_it_does_nothing(host, order, calls):
+    assert deadman.disarm(host, lambda *arguments: calls.append(arguments))
+    assert calls[-1] == ("stop", "deadman-shop.timer")
+    assert deadman.fire(host, order, back) is None
+    assert host.live().id == "b"
+    assert not deadman.disarm(host)
+
+
+def test_unconfirmed_the_host_returns_and_says_so(host, order):
+    deploy_locks.acquire(host, "d1", {"holder": "ann"})
+    told = deadman.fire(host, order, back)
+    assert told == "not confirmed by its controller within 300 s: this host returned to a"
+    assert host.live().id == "a"
+    assert host.states.of("b", "a").state == "failed"
+    record = host.records()[-1]
+    assert (record.status, record.release, record.previousRelease, record.reason) == ("failed", "b", "a", told)
+    assert deadman.read_order(host) is None
+    with pytest.raises(OperationError, match="lost the lock"):
+        deploy_locks.hold(host, "d1")
+
+
+def test_what_was_left_already_is_left_alone(host, order):
+    link_atomically(host.link, "releases/c")
+    assert deadman.fire(host, order, back) is None
+    assert host.live().id == "c"
+    assert deadman.read_order(host) is None
+
+
+def test_a_newer_order_is_not_carried_out_by_an_older_timer(host, order):
+    host.root.joinpath(".deadman.json").write_text(json.dumps({**order.__dict__, "deployment": "d2"}))
+    assert deadman.fire(host, order, back) is None
+    assert host.live().id == "b"
+
+
+def test_another_deployment_is_not_disturbed(host, order):
+    deploy_locks.acquire(host, "d2", {"holder": "bob", "origin": "ci", "since": "now"})
+    with pytest.raises(OperationError, match="deployment d2 of bob"):
+        deadman.fire(host, order, back)
+    assert host.live().id == "b"
+    lock = deploy_locks.read_lock(host)
+    host.lock.write_text(json.dumps({**lock, "expires": time.time() - 1}))
+    assert deadman.fire(host, order, back)
+
+
+def test_where_the_release_before_is_ill_the_new_one_serves_on_and_it_is_tried_again(host, order):
+    def fail(_host, _order, _previous):
+        raise OperationError("not healthy", "look")
+
+    with pytest.raises(OperationError, match="not healthy"):
+        deadman.fire(host, order, fail)
+    assert host.live().id == "b"
+    assert deadman.read_order(host) == order
+
+
+def test_without_a_timer_nothing_may_be_switched(host):
+    def broken(*_arguments):
+        raise OperationError("no systemd here", "look")
+
+    with pytest.raises(OperationError, match="could not be set: no systemd here"):
+        deadman.arm(host, Application(host.root), SERVICE, host.release("b"), host.release("a"), "d1", 300, broken)
+    assert deadman.read_order(host) is None
+
+
+def test_the_kept_code_runs_by_itself(host, order, tmp_path):
+    """As systemd runs it: another process, nothing of Ansible's, with an order that is none any more."""
+    engine = host.root / "state" / "deadman.pyz"
+    assert "ansible_collections/roastify/ops/plugins/module_utils/switching.py" in zipfile.ZipFile(engine).namelist()
+    host.link.unlink()
+    host.link.symlink_to("releases/c")
+    done = subprocess.run(
+        [sys.executable, "-I", str(engine), str(host.root / ".deadman.json")],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "nothing to do any more\n"), done.stderr
+    assert deadman.read_order(host) is None
