@@ -60,6 +60,7 @@ from ansible_collections.roastify.ops.plugins.module_utils import progress
 
 DEBUG = ("debug", "ansible.builtin.debug", "ansible.legacy.debug")
 FAIL = ("fail", "ansible.builtin.fail", "ansible.legacy.fail")
+PAUSE = ("pause", "ansible.builtin.pause", "ansible.legacy.pause")
 SWITCH = "roastify.ops.release_activate"
 COLORS = {
     progress.OK: "COLOR_OK",
@@ -88,7 +89,10 @@ class _Screen:
         self._shared = shared
 
     def write(self, text):
-        if self._shared["live"] and text:
+        # Display holds its lock meanwhile, so that nothing comes between the text and what is noted of it.
+        if text.startswith(ERASE):
+            self._shared["live"] = text != ERASE
+        elif self._shared["live"] and text:
             self._shared["live"] = False
             text = ERASE + text
         return self._stream.write(text)
@@ -140,6 +144,11 @@ class CallbackModule(DefaultCallback):
         self._items.clear()
         with self._lock:
             self._show(self._progress.play(play.get_name().strip() or "Play", bool(play.any_errors_fatal)))
+
+    def v2_playbook_on_vars_prompt(self, *arguments, **options):
+        # Ansible asks now: nothing may be written over the question.
+        with self._lock:
+            self._show(self._progress.rest())
 
     def v2_playbook_on_no_hosts_matched(self):
         with self._lock:
@@ -264,6 +273,7 @@ class CallbackModule(DefaultCallback):
                 follows=follows,
                 reports=follows and task.action in FAIL,
                 switches=task.action == SWITCH,
+                asks=task.action in PAUSE,
             )
         return step
 
@@ -285,7 +295,9 @@ class CallbackModule(DefaultCallback):
 
     def _begin_live(self):
         terminal = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-        if not (terminal and self.get_option("live_line") and not constants.ANSIBLE_NOCOLOR):
+        # With --step Ansible asks before every task.
+        wanted = self.get_option("live_line") and not constants.ANSIBLE_NOCOLOR and not context.CLIARGS.get("step")
+        if not (terminal and wanted):
             return
         self._streams = (sys.stdout, sys.stderr)
         sys.stdout = _Screen(sys.stdout, self._shared)
@@ -311,9 +323,7 @@ class CallbackModule(DefaultCallback):
         text = self._progress.live(shutil.get_terminal_size().columns - 1)
         if text:
             self._drawn = now
-            self._shared["live"] = False
             self._display.display(ERASE + text, screen_only=True, newline=False)
-            self._shared["live"] = True
             with contextlib.suppress(OSError):
                 sys.stdout.flush()
 

@@ -37,6 +37,8 @@ SAYS_LITTLE = re.compile(
 FOLLOWS = re.compile(r"^(failed elsewhere|another host)\b", re.I)
 REMEDY = re.compile(r"What to do:[ \t]*(\S.*)")
 ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
+#: Stands for the name of a host in its own message; no text has it, since control characters are taken out.
+ITSELF = "\0"
 TITLE_WIDTH = 46
 INDENT = " " * 9
 
@@ -70,6 +72,7 @@ class Step:
         follows: whether it deals with a failure.
         reports: whether it does so by failing, to tell the end of it.
         switches: whether its failure leaves unknown which release is live.
+        asks: whether it may ask the person at the terminal.
     """
 
     key: str
@@ -83,6 +86,7 @@ class Step:
     follows: bool = False
     reports: bool = False
     switches: bool = False
+    asks: bool = False
 
 
 @dataclass(frozen=True)
@@ -210,6 +214,10 @@ class Progress:
         self._waiting.clear()
         self._fatal = fatal
         return self._say(lines)
+
+    def rest(self) -> list[Line]:
+        """The play has ended, and what follows is not known yet."""
+        return self._say(self._close_play())
 
     def nobody(self) -> list[Line]:
         """The play that has begun has no hosts."""
@@ -341,7 +349,7 @@ class Progress:
         Args:
             width: columns that it may fill; 0 for any number.
         """
-        if self._step is None or self._ended:
+        if self._step is None or self._step.asks or self._ended:
             return ""
         title = self._phase.title if self._phase else ""
         name = plain(self._step.name)
@@ -414,7 +422,9 @@ class Progress:
             record.now = outcome.now
 
     def _fail(self, step: Step, host: str, record: _Host, kind: str, text: str) -> None:
-        self._failures.setdefault((kind, text, step), []).append(host)
+        # "Nothing was changed on app1" and "... on app2" are one message.
+        neutral = re.sub(rf"(?<![\w.-]){re.escape(host)}(?![\w-]|\.\w)", ITSELF, text)
+        self._failures.setdefault((kind, neutral, step), []).append(host)
         if kind == IGNORED:
             return
         rescued = kind == FAILED and step.rescued
@@ -500,10 +510,10 @@ class Progress:
     def _tell_failures(self) -> list[Line]:
         lines: list[Line] = []
         # What failed by itself comes before what only followed it.
-        for (kind, text, step), hosts in sorted(
-            self._failures.items(), key=lambda each: bool(FOLLOWS.match(each[0][1]))
-        ):
+        failures = sorted(self._failures.items(), key=lambda each: bool(FOLLOWS.match(each[0][1])))
+        for (kind, neutral, step), hosts in failures:
             where, name = self._names(hosts, 20), plain(step.name)
+            text = neutral.replace(ITSELF, where)
             first, _, body = text.partition("\n")
             style = kind
             if kind == IGNORED:

@@ -154,8 +154,8 @@ class Project:
         assert "allback" not in done.stderr, done.stderr
         return done.returncode, done.stdout, done.stderr
 
-    def watch(self, *arguments, **environment):
-        """Exit status and bytes of a run on a terminal."""
+    def watch(self, *arguments, question=None, **environment):
+        """Exit status and bytes of a run on a terminal; the question is answered after a while with yes."""
         child, terminal = pty.fork()
         if child == 0:
             os.chdir(self.directory)
@@ -167,6 +167,10 @@ class Project:
         with contextlib.suppress(OSError):
             while data := os.read(terminal, 65536):
                 output += data
+                if question and output.endswith(question.encode()):
+                    # Longer than two looks of the ticker.
+                    time.sleep(2.5)
+                    os.write(terminal, b"yes\n")
         os.close(terminal)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), output.decode()
 
@@ -288,6 +292,23 @@ def test_warnings_do_not_stand_in_the_live_line_and_come_once(project):
     assert re.search(r"\r\x1b\[K\d\d:\d\d  careful[^\r]*\r", output), "there was no live line to stand in"
     assert [line for line in shown if "disk" in line] == ["[WARNING]: the disk is nearly full"]
     assert not [line for line in shown if "waiting" in line]
+
+
+def test_nothing_is_written_over_a_question(project):
+    project.write(
+        "ask.yml",
+        "- name: Look\n  hosts: app1\n  gather_facts: false\n  tasks:\n    - command: sleep 1.2\n"
+        "- name: Do\n  hosts: app1\n  gather_facts: false\n"
+        "  vars_prompt: [{name: answer, prompt: Really, private: false}]\n"
+        "  tasks:\n    - debug: {msg: 'You said {{ answer }}.'}\n",
+    )
+    status, output = project.watch("ask.yml", question="Really: ")
+    shown = screen(output)
+    assert status == 0
+    assert "Really: yes" in shown and "You said yes." in shown
+    # What the terminal got between the question and the answer is the answer.
+    assert "Really: yes" in output
+    assert re.search(r"\r\x1b\[K\d\d:\d\d  command", output), "there was no live line to be written over it"
 
 
 @pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"NO_COLOR": "1"}, {"ANSIBLE_PROGRESS_LIVE_LINE": "false"}])

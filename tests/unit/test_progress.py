@@ -128,6 +128,16 @@ def test_a_failure_is_told_in_full_once_with_its_hosts(run):
     assert "  1. look at the log" in run.text
 
 
+def test_messages_that_differ_by_the_name_of_the_host_only_are_one(run):
+    look = stage("Look")
+    run.step(look, {host: Outcome("failed", f"Nothing was changed. On {host}:\nno disk") for host in FLEET})
+    run.step(look, {host: Outcome("failed", f"no {host}.example and no my-{host}") for host in FLEET})
+    run.end(**{host: {"failures": 1} for host in FLEET})
+    assert "app1, app2, app3: Look\n         Nothing was changed. On app1, app2, app3:\n         no disk" in run.text
+    # A name within another name is another text.
+    assert "app2: Look\n         no app2.example and no my-app2" in run.text
+
+
 def test_different_failures_are_told_apart(run):
     run.step(stage("Gate"), {"app1": Outcome("failed", "one"), "app2": Outcome("failed", "two")})
     run.end(app1={"failures": 1}, app2={"failures": 1})
@@ -309,6 +319,15 @@ def test_an_interrupted_run_says_where_it_was(run):
     assert "deploy.yml was INTERRUPTED after 7.0 s in Stage the release; no answer yet from app2" in run.text
     assert "ansible-playbook status.yml" in run.text
     assert run.progress.interrupted() == []
+
+
+def test_nothing_is_under_way_while_somebody_is_asked(run):
+    run.show(run.progress.step(alone("Ask", asks=True)))
+    assert run.progress.live() == "" and run.progress.heartbeat(0) == []
+    run.step(alone("Work"), all_hosts("ok"))
+    assert "Work" in run.progress.live()
+    run.show(run.progress.rest())
+    assert run.progress.live() == "" and "done     Deploy" in run.text
 
 
 def test_nothing_follows_the_end(run):
