@@ -14,6 +14,7 @@ from ansible_collections.roastify.ops.plugins.module_utils import dotenv, env_te
 from ansible_collections.roastify.ops.plugins.module_utils.env_schema import Schema, SchemaError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_env_format import mutant
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "roastify"
 
@@ -308,6 +309,13 @@ PRODUCTION = {
     "CLOUDWATCH_LOG_GROUP": "/aws/ec2/roastify",
     "CLOUDWATCH_LOG_STREAM": "application",
 }
+MAIL = {
+    "EMAIL_FROM": "noreply@roastify.online",
+    "SMTP_HOST": "email-smtp.us-east-1.amazonaws.com",
+    "SMTP_PORT": 587,
+    "SMTP_USER": "AKIAQ7RSTUVWXYZ23456",
+    "SMTP_PASS": "BEq7vN2mQ8zL4xK9wR5tY1uP6sD3fG0hJ",
+}
 SEED = [
     "NODE_ENV", "PORT", "APP_URL", "PG_HOST", "PG_PORT", "PG_DATABASE", "PG_USER", "PG_PASSWORD",
     "PG_SSL", "JWT_SECRET", "JWT_EXPIRES_IN", "AWS_REGION", "AWS_ACCESS_KEY_ID",
@@ -357,6 +365,11 @@ def test_a_good_environment_passes() -> None:
         ({"JWT_EXPIRES_IN": "7"}, "JWT_EXPIRES_IN", "duration"),
         ({"PORT": 80}, "PORT", "too_small"),
         ({"PG_PASSWORD": PRODUCTION["JWT_SECRET"]}, "JWT_SECRET", "shared_secret"),
+        ({"APP_ENVIRONMENT": "staging"}, "APP_ENVIRONMENT", "other_environment"),
+        ({**MAIL, "SMTP_PASS": "short9Qx"}, "SMTP_PASS", "too_short"),
+        ({**MAIL, "SMTP_PASS": "<ses-password>"}, "SMTP_PASS", "placeholder"),
+        ({**MAIL, "EMAIL_FROM": "noreply@example.com"}, "EMAIL_FROM", "placeholder"),
+        ({**MAIL, "SMTP_PORT": 26}, "SMTP_PORT", "enum"),
     ],
 )
 def test_production_is_strict(change: dict[str, Any], variable: str, code: str) -> None:
@@ -446,10 +459,23 @@ def test_pieces_of_a_secret_are_not_taken_for_names() -> None:
                 assert line[start : start + 8] not in said, line
 
 
-def test_it_is_fast() -> None:
-    text = dotenv.render(PRODUCTION)
-    SCHEMA.validate_text(text, "production")
-    begin = time.perf_counter()
-    for _ in range(20):
-        SCHEMA.validate_text(text, "production")
-    assert (time.perf_counter() - begin) / 20 < 0.05
+PIECES = [
+    "STAGE", "TEXT", "KEY", "PORT", "LIFE", "URL", "HOSTS", "OLD", "=", "=", "=", "\n", "\n", "'", '"', "#", " ", "\\",
+    "export ", "80", "7d", "-1", "é", "\u2028", "true", "https://a", "a;b", "production", "\x00", "{{", "x" * 99,
+]  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 10**6), st.lists(st.sampled_from(PIECES), max_size=40), st.sampled_from(["", "local", "staging"]))
+def test_no_schema_with_no_file_breaks_the_engine(seed: int, pieces: list[str], environment: str) -> None:
+    try:
+        own = Schema.load(mutant(random.Random(seed)))
+    except SchemaError as error:
+        assert error.problems
+        return
+    report = own.validate_text("".join(pieces), environment)
+    for problem in report.problems:
+        assert problem.message and problem.severity in ("error", "warning")
+    json.dumps(report.as_dict())
+    for text in env_templates.files(own).values():
+        assert text.startswith("# ")
