@@ -40,4 +40,12 @@ options:
       - Switch it off for applications whose health answer has no C(version).
     type: bool
     default: true
+  candidate_uptime:
+    description:
+      - Seconds that a candidate has to stay healthy once it is; it is asked at every O(interval), and one bad answer
+        or the end of its process refuses the release.
+      - Every deployment takes so much longer, once for all hosts. A release that dies after 20 seconds takes 25 to be
+        caught here.
+    type: float
+    default: 3.0
 """

@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Pm2
 from ansible_collections.roastify.ops.plugins.module_utils.releases import Host
-from ansible_collections.roastify.ops.plugins.module_utils.switching import Service
+from ansible_collections.roastify.ops.plugins.module_utils.switching import CANDIDATE_UPTIME, Service
 
 
 def application_arguments() -> dict[str, Any]:
@@ -35,6 +35,7 @@ def service_arguments() -> dict[str, Any]:
         "interval": {"type": "float", "default": 0.1},
         "patience": {"type": "float", "default": 60.0},
         "verify_version": {"type": "bool", "default": True},
+        "candidate_uptime": {"type": "float", "default": CANDIDATE_UPTIME},
     }
 
 
@@ -62,4 +63,5 @@ def service_of(options: Mapping[str, Any]) -> Service:
         interval=options["interval"],
         patience=options["patience"],
         verify_version=options["verify_version"],
+        candidate_uptime=options["candidate_uptime"],
     )

@@ -14,7 +14,7 @@ from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Pm2, Worke
 from ansible_collections.roastify.ops.plugins.module_utils.releases import Release
 
 #: Lines of the application's log that are shown when it doesn't come up.
-LINES = 10
+LINES = 20
 #: A line of JSON with a stack trace in it can be longer than anybody wants to read at once.
 _LINE_LENGTH = 600
 #: Bytes at the end of a log file that are looked at.

@@ -16,6 +16,9 @@ ANSWER_LIMIT = 2.0
 BODY_LIMIT = 65_536
 #: Values of "status" that may have traffic: degraded means memory above 90 %, which still serves (seed document).
 ACCEPTED = ("healthy", "degraded")
+#: Seconds that the end of a process may come after the end of its socket, so that the end is named as the cause.
+_END_AFTER_SOCKET = 1.0
+_NOTHING_LISTENS = "nothing listens"
 #: The application tells its release and its worker in these headers, so that generations can be told apart.
 RELEASE_HEADER = "X-Release"
 WORKER_HEADER = "X-Worker"
@@ -54,6 +57,11 @@ class Answer:
         if version is not None and self.version != version:
             return f"version {self.version} answered instead of {version}"
         return None
+
+    @property
+    def nothing_listens(self) -> bool:
+        """Whether the connection was refused."""
+        return self.error is not None and self.error.startswith(_NOTHING_LISTENS)
 
     def alike(self, other: Answer) -> bool:
         """Whether two answers say the same, whatever time they took."""
@@ -110,7 +118,7 @@ def probe(
     except TimeoutError:
         return Answer(error=f"no answer within {limit:g} s", milliseconds=elapsed())
     except ConnectionRefusedError:
-        return Answer(error=f"nothing listens on {host}:{port}", milliseconds=elapsed())
+        return Answer(error=f"{_NOTHING_LISTENS} on {host}:{port}", milliseconds=elapsed())
     except (OSError, http.client.HTTPException) as problem:
         return Answer(error=f"{type(problem).__name__}: {problem}", milliseconds=elapsed())
     finally:
@@ -180,6 +188,11 @@ class Gate:
             self._seen.append((answer, 1))
         return self.in_a_row >= self.wanted
 
+    @property
+    def last(self) -> Answer | None:
+        """The newest answer."""
+        return self._seen[-1][0] if self._seen else None
+
     def evidence(self) -> list[str]:
         """The newest answers, one line for each run of equal ones."""
         return [answer.describe() + (f" ({times} times)" if times > 1 else "") for answer, times in self._seen[-10:]]
@@ -209,3 +222,37 @@ class Gate:
                     f"({self.asked} requests): {problem}"
                 )
             time.sleep(self.interval)
+
+    def stay_open(self, ask: Callable[[], Answer], seconds: float, gone: Callable[[], str | None]) -> str | None:
+        """Go on asking what the gate was opened for: a release that dies soon is not fit for traffic either.
+
+        Args:
+            ask: sends one health request.
+            seconds: how long every answer has to be good from now on.
+            gone: tells why there is no point in asking on (the process died), or None.
+
+        Returns:
+            None if all answers were good, else the reason why the gate is shut again.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            reason = gone()
+            left = deadline - time.monotonic()
+            if reason is None and left <= 0:
+                return None
+            if reason is None:
+                time.sleep(min(self.interval, left))
+                answer = ask()
+                self.judge(answer)
+                problem = answer.problem(self.version)
+                reason = problem and (_awaited(gone) or problem)
+            if reason is not None:
+                return f"healthy {self.wanted} times in a row, but then: {reason}"
+
+
+def _awaited(gone: Callable[[], str | None]) -> str | None:
+    """Whether the process ends right after it stopped answering, which is the better reason of the two."""
+    deadline = time.monotonic() + _END_AFTER_SOCKET
+    while (reason := gone()) is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return reason

@@ -28,6 +28,9 @@ from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Pm2, Worke
 from ansible_collections.roastify.ops.plugins.module_utils.releases import Host, Release
 
 LOOPBACK = "127.0.0.1"
+#: Seconds that a candidate has to stay healthy unless told otherwise. Every deployment takes so much longer, once for
+#: all hosts: what dies soon is caught before anything is switched, what dies later is for the first batch to show.
+CANDIDATE_UPTIME = 3.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Service:
         interval: seconds between two requests.
         patience: seconds for a release to become healthy.
         verify_version: whether the health answer must name the release's version.
+        candidate_uptime: seconds that a candidate has to stay healthy after that.
     """
 
     port: int
@@ -51,6 +55,7 @@ class Service:
     interval: float = 0.1
     patience: float = 60.0
     verify_version: bool = True
+    candidate_uptime: float = CANDIDATE_UPTIME
 
     def ask(self, port: int) -> health.Answer:
         """One health request on this host."""
@@ -121,6 +126,15 @@ def _require_free(port: int) -> None:
             ) from error
 
 
+def _how(returncode: int) -> str:
+    """How a process ended, by its return code as subprocess has it."""
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    with contextlib.suppress(ValueError):
+        return f"signal {signal.Signals(-returncode).name}"
+    return f"signal {-returncode}"
+
+
 def try_out(pm2: Pm2, release: Release, service: Service) -> health.Gate:
     """Start a release beside everything that serves and see whether it would be healthy.
 
@@ -133,21 +147,27 @@ def try_out(pm2: Pm2, release: Release, service: Service) -> health.Gate:
         The opened gate.
 
     Raises:
-        OperationError: the release isn't fit for traffic; nothing was switched.
+        OperationError: the release did not become healthy, or did not stay so; nothing was switched.
     """
     _require_free(service.candidate_port)
     with tempfile.TemporaryFile() as log, _candidate(pm2, release, service, log) as process:
+        started = time.monotonic()
+
+        def ask() -> health.Answer:
+            return service.ask(service.candidate_port)
 
         def gone() -> str | None:
             if process.poll() is None:
                 return None
-            how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
-            return f"the process ended with {how}"
+            seconds = time.monotonic() - started
+            return f"the process ended with {_how(process.returncode)}, {seconds:.1f} s after its start"
 
         gate = service.gate(release)
-        reason = gate.wait(lambda: service.ask(service.candidate_port), gone)
+        reason = gate.wait(ask, gone) or gate.stay_open(ask, service.candidate_uptime, gone)
         if reason is None:
             return gate
+        if gone() is None and gate.last is not None and gate.last.nothing_listens:
+            reason += "; the process runs, and has to listen on the port that the variable PORT names"
         raise OperationError(
             f"candidate {release.id} (version {release.version}) is not fit for traffic: {reason}",
             "mend the release and deploy again; nothing was switched, the old version serves",
@@ -282,6 +302,12 @@ class Switch:
             self.pm2.delete([generation])
             raise
 
+    def _crashes(self, generation: str) -> str:
+        """What PM2 knows of the ends of a generation's workers."""
+        workers = [worker for worker in self.pm2.workers() if worker.name == generation]
+        codes = sorted({str(worker.exit_code) for worker in workers if worker.exit_code is not None})
+        return f" with exit code {' and '.join(codes)}" if codes else ""
+
     def _see_all(self, generation: str, workers: list[Worker]) -> list[str]:
         failure = f"release {self.release.id} (version {self.release.version}) failed on the live port"
         remedy = "mend the release and deploy again; its workers were removed, the old version serves"
@@ -292,6 +318,7 @@ class Switch:
         missing = {worker.pid: self.service.wanted for worker in workers}
         anonymous = self.service.wanted * len(workers)
         bad = health.Gate()
+        silent = set(missing)
         deadline = time.monotonic() + self.service.patience
         last = "none"
         while missing and anonymous:
@@ -302,6 +329,7 @@ class Switch:
                 if problem is None:
                     anonymous -= 1
             elif answer.worker in missing:
+                silent.discard(answer.worker)
                 if problem:
                     bad.judge(answer)
                     missing[answer.worker] = self.service.wanted
@@ -311,11 +339,16 @@ class Switch:
                         del missing[answer.worker]
             gone = [worker.pid for worker in workers if not worker.running]
             if gone:
-                raise OperationError(f"{failure}: worker {gone[0]} ended while it was starting", remedy, bad.evidence())
+                raise OperationError(
+                    f"{failure}: worker {gone[0]} ended while it was starting{self._crashes(generation)}",
+                    remedy,
+                    bad.evidence(),
+                )
             if time.monotonic() > deadline:
                 raise OperationError(
                     f"{failure}: {len(missing)} of {len(workers)} workers not seen healthy {self.service.wanted} times "
-                    f"within {self.service.patience:g} s; last answer on port {self.service.port}: {last}",
+                    f"within {self.service.patience:g} s, {len(silent)} of them not seen at all; "
+                    f"last answer on port {self.service.port}: {last}",
                     remedy,
                     bad.evidence(),
                 )

@@ -12,7 +12,9 @@ author: The roastify.ops maintainers (!UNKNOWN)
 description:
   - Starts the release beside everything that serves, on a port of its own and with its real environment, and
     asks its health path until it was healthy so many times in a row, with the right version, each answer
-    within two seconds.
+    within two seconds, and then stays healthy for O(candidate_uptime) seconds more.
+  - A release that fails is told with its reason (the end of its process, nothing on the port, the wrong answer, a late
+    one, the wrong version), with its last answers and with the end of its log, secrets masked.
   - The candidate is ended again in any case. Nothing that serves is touched.
   - A release that is live already is not tried out again.
 options:
@@ -51,7 +53,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 answers:
-  description: The health answers that opened the gate; empty if the release is live already.
+  description: The newest health answers; empty if the release is live already.
   returned: success
   type: list
   elements: str

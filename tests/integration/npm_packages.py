@@ -50,7 +50,7 @@ def npm_install(lock_directory: Path, destination: Path) -> None:
     """Install what a package-lock.json pins, integrity checked, without running any script of a package.
 
     Args:
-        lock_directory: holds package.json, package-lock.json and .npmrc.
+        lock_directory: holds package.json, package-lock.json and, if npm needs settings, .npmrc.
         destination: gets node_modules; it comes into being complete or not at all.
 
     Raises:
@@ -73,7 +73,8 @@ def npm_install(lock_directory: Path, destination: Path) -> None:
             new = Path(directory) / "new"
             new.mkdir()
             for name in ("package.json", "package-lock.json", ".npmrc"):
-                shutil.copy(lock_directory / name, new)
+                if (lock_directory / name).exists():
+                    shutil.copy(lock_directory / name, new)
             answer = subprocess.run(
                 [*program, "ci", "--ignore-scripts", "--cache", str(Path(directory) / "npm-cache")],
                 cwd=new,

@@ -27,6 +27,7 @@ def render(template: str, **given: Any) -> str:
     """The template as Ansible would render it, given variables over the role's own."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
     environment.filters["ansible.builtin.to_json"] = json.dumps
+    environment.filters["ansible.builtin.bool"] = lambda value: str(value).lower() in ("true", "yes", "1")
     variables = defaults() | yaml.safe_load((ROLE / "vars/main.yml").read_text()) | given
     variables["ansible_managed"] = "Ansible managed"
     # Variables refer to one another: render until nothing is left to render.
@@ -125,11 +126,16 @@ class TestEcosystemFile:
         assert application["time"] is False
 
     def test_never_leaves_the_arguments_of_node_out(self, host: Host) -> None:
-        assert host.application()["node_args"] == []
+        assert host.application(pm2_preload=False)["node_args"] == []
+
+    def test_loads_the_preload_before_everything_else(self, host: Host) -> None:
+        application = host.application(pm2_app_name="shop", pm2_node_arguments=["--require", "./trace.js"])
+        assert application["node_args"] == ["--require", "/etc/shop/preload.cjs", "--require", "./trace.js"]
 
     def test_takes_its_settings_from_the_variables(self, host: Host) -> None:
         application = host.application(
             pm2_app_name="shop",
+            pm2_preload="false",
             pm2_script="dist/main's.js",
             pm2_node_arguments=["--max-old-space-size=256"],
             pm2_instances="max",
@@ -142,6 +148,26 @@ class TestEcosystemFile:
         assert application["instances"] == "max"
         assert application["max_memory_restart"] == "512M"
         assert application["env"] == {"NODE_ENV": "staging", "TZ": "UTC"}
+
+
+class TestPreload:
+    """What the preload does for an application is seen in tests/integration/test_preload.py."""
+
+    def test_its_options(self) -> None:
+        assert json.loads(render("preload.json.j2", pm2_preload_self_gate=False, pm2_health_path="/up")) == {
+            "healthPath": "/up",
+            "selfGate": False,
+            "hardLimitMs": 10000,
+        }
+
+    @pytest.mark.parametrize("kill_timeout", [1600, 15000, 60500])
+    def test_it_ends_before_pm2_kills(self, kill_timeout: int) -> None:
+        options = json.loads(render("preload.json.j2", pm2_kill_timeout=kill_timeout))
+        assert 0 < options["hardLimitMs"] < kill_timeout
+
+    def test_it_lies_beside_its_options(self) -> None:
+        variables = yaml.safe_load((ROLE / "vars/main.yml").read_text())
+        assert Path(variables["_pm2_preload_options_file"]).parent == Path(variables["_pm2_preload_file"]).parent
 
 
 class TestEnvironmentFile:

@@ -1,0 +1,425 @@
+'use strict';
+
+// Loaded by `node --require` before the application, in every worker and in every candidate. It does for an
+// application that does nothing itself what a switch without a lost request needs:
+//
+// - On SIGINT and SIGTERM the worker leaves the port that it shares with other workers, answers what is under way,
+//   tells every client to come back on another connection, and ends. Without it the signal ends it on the spot.
+// - It joins that port only once its own health path answers 200 (option selfGate).
+// - Its answers name the worker (X-Worker) and the release (X-Release), so that the gate can tell workers apart.
+//
+// It stands in for the default action of the signals, no more: where the application has a handler of its own for a
+// signal, that handler alone decides, and the worker joins at once. Headers that the application sets stay as they are.
+// Left alone: HTTP/2, plain TCP servers, worker threads, and processes that listen to nothing.
+//
+// Its options are in preload.json beside it. Neither they nor anything here reads or shows the environment.
+
+const cluster = require('node:cluster');
+const { EventEmitter } = require('node:events');
+const fs = require('node:fs');
+const http = require('node:http');
+const https = require('node:https');
+const net = require('node:net');
+const path = require('node:path');
+const { performance } = require('node:perf_hooks');
+const { isMainThread } = require('node:worker_threads');
+
+const SIGNALS = ['SIGINT', 'SIGTERM'];
+
+const DEFAULTS = {
+  // Path whose 200 says that the worker may have traffic.
+  healthPath: '/health',
+  // Whether a cluster worker stays off the shared port until it is healthy.
+  selfGate: false,
+  // Milliseconds from the signal to the end, whatever is under way. Has to be below PM2's kill_timeout.
+  hardLimitMs: 10000,
+  // Milliseconds of silence after which a kept-alive connection is closed while draining: longer than the pauses of
+  // a client that is at work, so that its next request does not meet the end of the connection half-way.
+  quietMs: 2000,
+  // Milliseconds that a cluster worker stays after its last connection has come: the primary may have handed over
+  // one more, which would be lost with the process.
+  lingerMs: 500,
+};
+// How often a draining worker looks at its connections, and how late such a look may be to count.
+const SWEEP_MS = 100;
+const LATE_MS = 50;
+const FIRST_PROBE_PAUSE_MS = 200;
+const LONGEST_PROBE_PAUSE_MS = 2000;
+const PROBE_LIMIT_MS = 3000;
+// A close frame of RFC 6455 (section 5.5.1), from the server, hence unmasked: code 1001, going away. Newer codes
+// such as 1012 (service restart) are refused by older clients.
+const WEBSOCKET_CLOSE = Buffer.from([0x88, 0x02, 0x03, 0xe9]);
+
+const original = {
+  listen: net.Server.prototype.listen,
+  close: net.Server.prototype.close,
+  writeHead: http.ServerResponse.prototype.writeHead,
+};
+
+let options = DEFAULTS;
+let release = null;
+let draining = false;
+// HTTP servers of the application, with the listens that wait for the gate.
+const servers = new Set();
+const waiting = new Map();
+// Connection: what is known of it.
+const connections = new Map();
+let lastArrival = 0;
+
+function say(text) {
+  process.stderr.write(`preload: ${text}\n`);
+}
+
+function readJson(file) {
+  try {
+    const content = JSON.parse(fs.readFileSync(file, 'utf8'));
+    return content !== null && typeof content === 'object' ? content : {};
+  } catch {
+    return {};
+  }
+}
+
+// ---- Signals ---------------------------------------------------------------------------------------------------
+
+// A signal that the application handled once is its own from then on.
+let handledByApplication = false;
+
+function handlersOf(signal) {
+  return EventEmitter.prototype.rawListeners.call(process, signal).filter((listener) => listener !== onSignal);
+}
+
+// Listeners of the package signal-exit only watch: if nobody else listens, they end the process themselves.
+function watchers() {
+  return [process.__signal_exit_emitter__, globalThis[Symbol.for('signal-exit emitter')]]
+    .map((emitter) => (emitter && Number.isInteger(emitter.count) ? emitter.count : 0))
+    .reduce((sum, count) => sum + count, 0);
+}
+
+function applicationHandles(signal) {
+  return handledByApplication || handlersOf(signal).length > watchers();
+}
+
+// Libraries count the listeners of a signal to see whether somebody else will end the process. Where the application
+// handles it, nobody else will: then the listener of this file must not be counted.
+function hideOwnListener() {
+  const replacements = {
+    listenerCount(name, ...rest) {
+      const count = EventEmitter.prototype.listenerCount.call(this, name, ...rest);
+      const own = rest[0] === undefined && EventEmitter.prototype.listeners.call(this, name).includes(onSignal);
+      return own && SIGNALS.includes(name) && applicationHandles(name) ? count - 1 : count;
+    },
+  };
+  for (const method of ['listeners', 'rawListeners']) {
+    replacements[method] = function listeners(name) {
+      const all = EventEmitter.prototype[method].call(this, name);
+      return SIGNALS.includes(name) && applicationHandles(name) ? all.filter((one) => one !== onSignal) : all;
+    };
+  }
+  for (const [name, value] of Object.entries(replacements)) {
+    Object.defineProperty(process, name, { value, configurable: true, writable: true, enumerable: false });
+  }
+}
+
+function takeDefaultAction(signal) {
+  process.removeListener(signal, onSignal);
+  process.kill(process.pid, signal);
+}
+
+function onSignal(signal) {
+  if (draining) return;
+  if (handlersOf(signal).length > watchers()) {
+    handledByApplication = true;
+    return;
+  }
+  for (const wait of waiting.values()) wait.cancelled = true;
+  if (handledByApplication || ![...servers].some((server) => server.listening)) {
+    takeDefaultAction(signal);
+    return;
+  }
+  drain().then((cut) => {
+    if (!cut) process.exit(0);
+    say(`still at work ${options.hardLimitMs} ms after ${signal}: ${cut} requests are cut`);
+    setTimeout(() => process.exit(0), 50); // PM2 writes the log asynchronously
+  });
+}
+
+// ---- Connections -----------------------------------------------------------------------------------------------
+
+function track(socket) {
+  lastArrival = performance.now();
+  connections.set(socket, {
+    requests: 0,
+    bytes: 0,
+    quietSince: lastArrival,
+    endedAt: null,
+    // Bytes that had been written when the connection became another protocol's; null before.
+    upgradedAt: null,
+    webSocket: false,
+  });
+  socket.once('close', () => connections.delete(socket));
+}
+
+function trackResponse(socket, response) {
+  const connection = connections.get(socket);
+  if (!connection) return;
+  connection.requests += 1;
+  response.once('close', () => {
+    connection.requests -= 1;
+    connection.quietSince = performance.now();
+  });
+}
+
+function trackUpgrade(socket, request) {
+  const connection = connections.get(socket);
+  if (!connection) return;
+  connection.upgradedAt = socket.bytesWritten;
+  connection.webSocket = String(request.headers.upgrade).toLowerCase() === 'websocket';
+}
+
+// Events are watched where they are emitted. A listener would change what the application's server does: one for
+// `upgrade` makes Node.js accept upgrades, one for `checkContinue` makes it wait.
+function adopt(server) {
+  if (servers.has(server)) return;
+  servers.add(server);
+  const arrival = server instanceof https.Server ? 'secureConnection' : 'connection';
+  const { emit } = server;
+  const watched = function emitWatched(event, ...parameters) {
+    if (event === arrival) track(parameters[0]);
+    else if (event === 'connection') lastArrival = performance.now();
+    else if (event === 'request' || event === 'checkContinue' || event === 'checkExpectation') {
+      trackResponse(parameters[0].socket, parameters[1]);
+    } else if (event === 'upgrade' || event === 'connect') trackUpgrade(parameters[1], parameters[0]);
+    return emit.call(this, event, ...parameters);
+  };
+  Object.defineProperty(server, 'emit', { value: watched, configurable: true, writable: true, enumerable: false });
+}
+
+function has(given, name) {
+  const names = Array.isArray(given) && !Array.isArray(given[0]) ? given.filter((_, index) => index % 2 === 0) : null;
+  const wanted = name.toLowerCase();
+  return (names || (Array.isArray(given) ? given.map(([one]) => one) : Object.keys(given || {}))).some(
+    (one) => String(one).toLowerCase() === wanted,
+  );
+}
+
+// The last step of every HTTP/1.1 answer before its header is on the way.
+function writeHead(...parameters) {
+  if (!this.headersSent) {
+    const place = typeof parameters[1] === 'string' || parameters[2] != null ? 2 : 1;
+    const given = parameters[place];
+    const own = [['X-Worker', String(process.pid)]];
+    if (release) own.push(['X-Release', release]);
+    const missing = own.filter(([name]) => !this.hasHeader(name) && !has(given, name));
+    if (Array.isArray(given)) {
+      // A list may name one header several times, which does not go together with setHeader in older Node.js.
+      parameters[place] = [...given, ...(Array.isArray(given[0]) ? missing : missing.flat())];
+    } else {
+      for (const [name, value] of missing) this.setHeader(name, value);
+    }
+    if (draining) {
+      this.shouldKeepAlive = false;
+      if (this.hasHeader('Connection')) this.setHeader('Connection', 'close');
+    }
+  }
+  return original.writeHead.apply(this, parameters);
+}
+
+// ---- Draining --------------------------------------------------------------------------------------------------
+
+function closeWebSockets(now) {
+  for (const [socket, connection] of connections) {
+    // An upgrade that is not answered yet is work under way.
+    const answered = connection.upgradedAt !== null && socket.bytesWritten > connection.upgradedAt;
+    if (!connection.webSocket || !answered || connection.endedAt !== null || !socket.writable) continue;
+    connection.endedAt = now;
+    socket.write(WEBSOCKET_CLOSE);
+  }
+}
+
+function closeQuietConnections(drainStart) {
+  const now = performance.now();
+  closeWebSockets(now);
+  for (const [socket, connection] of connections) {
+    const bytes = socket.bytesRead + (connection.upgradedAt === null ? 0 : socket.bytesWritten);
+    if (bytes !== connection.bytes) {
+      connection.bytes = bytes;
+      connection.quietSince = now;
+    }
+    if (connection.requests > 0) continue;
+    if (connection.endedAt !== null) {
+      // The client was told, and does not hang up.
+      if (now - connection.endedAt > options.quietMs) socket.destroySoon();
+    } else if (now - Math.max(connection.quietSince, drainStart) >= options.quietMs) {
+      connection.endedAt = now;
+      socket.end();
+    }
+  }
+}
+
+/** Leaves the port and sees all connections off. Resolves to the number of requests that had to be cut. */
+function drain() {
+  draining = true;
+  const drainStart = performance.now();
+  const lingerMs = cluster.isWorker ? options.lingerMs : 0;
+  lastArrival = drainStart;
+  let open = 0;
+  for (const server of servers) {
+    if (!server.listening) continue;
+    open += 1;
+    // http.Server's own close() cuts idle connections at once (Node.js 19 and newer), just when the next request may
+    // be on its way.
+    original.close.call(server, () => {
+      open -= 1;
+    });
+  }
+  closeWebSockets(drainStart);
+
+  return new Promise((resolve) => {
+    const finished = () => open === 0 && connections.size === 0 && performance.now() - lastArrival >= lingerMs;
+    let expected = drainStart + SWEEP_MS;
+    const timer = setInterval(() => {
+      const now = performance.now();
+      const late = now - expected > LATE_MS;
+      expected = now + SWEEP_MS;
+      if (now - drainStart >= options.hardLimitMs) {
+        clearInterval(timer);
+        resolve([...connections.values()].reduce((sum, connection) => sum + connection.requests, 0));
+        return;
+      }
+      // In a late event loop there are requests waiting that only look like silence. After the poll phase, and in a
+      // round that was on time, silence is silence.
+      if (late) return;
+      setImmediate(() => {
+        closeQuietConnections(drainStart);
+        if (finished()) {
+          clearInterval(timer);
+          resolve(0);
+        }
+      });
+    }, SWEEP_MS);
+  });
+}
+
+// ---- Joining ---------------------------------------------------------------------------------------------------
+
+/** What the application's own health path answers, asked on a loopback port that nobody else knows. */
+async function probe(server) {
+  const own = http.createServer((request, response) => server.emit('request', request, response));
+  try {
+    await new Promise((resolve, reject) => {
+      own.once('error', reject);
+      original.listen.call(own, { host: '127.0.0.1', port: 0, exclusive: true }, resolve);
+    });
+    return await new Promise((resolve, reject) => {
+      const where = { host: '127.0.0.1', port: own.address().port, path: options.healthPath };
+      const request = http.get({ ...where, agent: false, timeout: PROBE_LIMIT_MS }, (response) => {
+        response.resume();
+        response.once('end', () => resolve(`HTTP ${response.statusCode}`));
+        response.once('error', reject);
+      });
+      request.once('timeout', () => request.destroy(new Error(`no answer within ${PROBE_LIMIT_MS} ms`)));
+      request.once('error', reject);
+    });
+  } catch (error) {
+    return error.message;
+  } finally {
+    original.close.call(own);
+    own.closeAllConnections?.();
+  }
+}
+
+function someoneServes({ host, port }) {
+  return new Promise((resolve) => {
+    const reachable = !host || host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
+    const socket = net.connect({ host: reachable, port });
+    socket.setTimeout(1000, () => socket.destroy());
+    socket.once('connect', () => {
+      resolve(true);
+      socket.end();
+    });
+    socket.once('error', () => resolve(false));
+    socket.once('close', () => resolve(false));
+  });
+}
+
+/** Address of a listen() that shares a TCP port, or null: ports of a worker's own and sockets are not gated. */
+function sharedAddress(parameters) {
+  const [first, second] = parameters;
+  const described = first !== null && typeof first === 'object';
+  if (described && (first.exclusive || first.fd !== undefined || first.path !== undefined || first.handle)) return null;
+  const port = Number(described ? first.port : first);
+  if (first === '' || !Number.isInteger(port) || port < 1 || port > 65535) return null;
+  const host = described ? first.host : second;
+  return { host: typeof host === 'string' ? host : undefined, port };
+}
+
+/**
+ * Holds a worker back until it is healthy. Where nobody serves at all, an unhealthy answer is better than none: it
+ * tells the load balancer, and whoever looks, what is wrong.
+ */
+async function joinWhenHealthy(server, address, parameters, wait) {
+  // An application may register its handlers right behind listen().
+  await new Promise((resolve) => setImmediate(resolve));
+  let pause = FIRST_PROBE_PAUSE_MS;
+  while (!wait.cancelled && !SIGNALS.some(applicationHandles)) {
+    const answer = await probe(server);
+    if (answer === 'HTTP 200' || wait.cancelled) break;
+    if (!(await someoneServes(address))) {
+      say(`joining port ${address.port} although ${options.healthPath} says "${answer}", since nobody else serves`);
+      break;
+    }
+    say(`${options.healthPath} says "${answer}": staying off port ${address.port}, next look in ${pause} ms`);
+    const length = pause;
+    await new Promise((resolve) => setTimeout(resolve, length));
+    pause = Math.min(pause * 2, LONGEST_PROBE_PAUSE_MS);
+  }
+  if (waiting.get(server) === wait) waiting.delete(server);
+  // In a turn of its own, so that what listen() throws ends the process as it would have without this.
+  setImmediate(() => {
+    if (!wait.cancelled) original.listen.apply(server, parameters);
+  });
+}
+
+function listen(...parameters) {
+  if (!(this instanceof http.Server || this instanceof https.Server)) return original.listen.apply(this, parameters);
+  if (release === null) {
+    // Not before: PM2 enters the release's directory only after this file was loaded.
+    const { id } = readJson('.release.json');
+    release = typeof id === 'string' && /^[\x21-\x7e]+$/.test(id) ? id : '';
+  }
+  adopt(this);
+  const address = sharedAddress(parameters);
+  // The probe speaks plain HTTP, which an HTTPS application may answer with a redirection.
+  if (!options.selfGate || !cluster.isWorker || address === null || this instanceof https.Server) {
+    return original.listen.apply(this, parameters);
+  }
+  const wait = { cancelled: false };
+  if (waiting.has(this)) waiting.get(this).cancelled = true;
+  waiting.set(this, wait);
+  joinWhenHealthy(this, address, parameters, wait);
+  return this;
+}
+
+function close(callback) {
+  const wait = waiting.get(this);
+  if (wait === undefined) return original.close.call(this, callback);
+  wait.cancelled = true;
+  waiting.delete(this);
+  process.nextTick(() => {
+    if (typeof callback === 'function') callback();
+    this.emit('close');
+  });
+  return this;
+}
+
+function install() {
+  options = { ...DEFAULTS, ...readJson(path.join(__dirname, 'preload.json')) };
+  hideOwnListener();
+  for (const signal of SIGNALS) process.on(signal, onSignal);
+  net.Server.prototype.listen = listen;
+  net.Server.prototype.close = close;
+  http.ServerResponse.prototype.writeHead = writeHead;
+}
+
+// Worker threads get no signals, and load this file too.
+if (isMainThread) install();
