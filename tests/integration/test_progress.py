@@ -535,6 +535,15 @@ def test_a_playbook_of_the_checkout_names_its_neighbour(project):
     assert f"     ansible-playbook -i {project.directory}/empty.yml playbooks/status.yml\n" in done.stdout
 
 
+def test_nothing_of_the_default_output_comes_through():
+    """An event that a later Ansible tells anew would be shown in its form, between our lines."""
+    from ansible.plugins.callback.default import CallbackModule as Default
+    from ansible_collections.roastify.ops.plugins.callback.progress import CallbackModule
+
+    events = {name for name in dir(Default) if name.startswith("v2_") and name in vars(Default)}
+    assert events and events <= set(vars(CallbackModule))
+
+
 def test_it_is_documented(project):
     command = [BIN / "ansible-doc", "--json", "-t", "callback", "roastify.ops.progress"]
     done = subprocess.run(command, cwd=CHECKOUT, env=project.environment(), capture_output=True, text=True, check=True)
