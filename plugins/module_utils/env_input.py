@@ -21,9 +21,7 @@ def read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}. Check the path, and who may read it."
-        ) from error
+        raise InputError(f"{path} cannot be read: {error.strerror}. Check the path, and who may read it.") from error
 
 
 def read_schema(path: Path, without_yaml: str = "pass the content as `schema`, which the controller reads") -> Any:

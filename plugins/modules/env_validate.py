@@ -148,8 +148,8 @@ problems:
       sample: 7
     found:
       description:
-        - What was there instead, as far as it may be shown (a near miss of a known word, a short number, else length and
-          kinds of characters). Empty where the message says it all.
+        - What was there instead, as far as it may be shown (a near miss of a known word, a short number, else length
+          and kinds of characters). Empty where the message says it all.
       type: str
       sample: "14 characters: lower-case letters"
     message:
