@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.roastify.ops.plugins.module_utils.artifact import (
@@ -33,6 +34,9 @@ from ansible_collections.roastify.ops.plugins.module_utils.artifact import (
     source_digest,
     verify,
 )
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+from ansible_collections.roastify.ops.plugins.module_utils.schema_compatibility import schema_breaks
+from ansible_collections.roastify.ops.plugins.module_utils.sql_statements import SqlError
 
 DEFAULT_STEPS = ("ci", "test", "run build", "run --if-present verify:build", "prune --omit=dev")
 # Variables of the caller that would change what npm installs.
@@ -227,6 +231,7 @@ def run(build: Build) -> Artifact:
             "builder": f"Node.js {build.node.text}, npm {npm_version}",
             "sourceDigest": build.digest,
             "schemaVersion": newest_migration(os.path.join(tree, "migrations")),
+            "schemaBreaks": _schema_breaks(os.path.join(tree, "migrations")),
         }
         return pack(tree, build.path, manifest, mtime=build.commit.time)
 
@@ -271,6 +276,14 @@ def newest_migration(directory: str) -> str | None:
         return None
     versions = [match.group(1) for match in map(_MIGRATION.match, os.listdir(directory)) if match]
     return max(versions, key=int) if versions else None
+
+
+def _schema_breaks(directory: str) -> list[dict[str, Any]]:
+    """The migrations that older releases don't survive; unusable ones end the build."""
+    try:
+        return schema_breaks(Path(directory))
+    except (OperationError, SqlError) as error:
+        raise ArtifactError(f"The migrations cannot be read: {error}") from error
 
 
 def prune(destination: str, name: str, keep: int, current: str, *, dry: bool = False) -> list[str]:

@@ -45,6 +45,12 @@ options:
   deployed_by:
     description: Who ran it.
     type: str
+  confirm:
+    description:
+      - Whether a release that is live stays so although the deployment failed elsewhere. Otherwise the timer that
+        O(roastify.ops.release_activate#module:confirm_within) has set brings the host back.
+    type: bool
+    default: false
   keep:
     description: >-
       Complete releases to keep, the live one included. The release that a rollback returns to always stays.
@@ -155,7 +161,7 @@ def confirm(host, options):
         return
     live = host.live()
     still_live = live is not None and live.id == order.release
-    if options["status"] == deployments.SUCCEEDED or not still_live:
+    if options["status"] == deployments.SUCCEEDED or options["confirm"] or not still_live:
         deadman.disarm(host)
 
 
@@ -204,6 +210,7 @@ def main():
             version=dict(type="str"),
             reason=dict(type="str"),
             deployed_by=dict(type="str"),
+            confirm=dict(type="bool", default=False),
             keep=dict(type="int", default=5),
         ),
         supports_check_mode=True,

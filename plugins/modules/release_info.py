@@ -59,11 +59,13 @@ live:
   returned: always
   type: dict
 previous:
-  description: Manifest of the release that a rollback would return to; null if there is none.
+  description:
+    - Manifest of the release that a rollback would return to; null if there is none. C(schemaObstacle) says why it does
+      not work with the schema that the live release brought, or is null.
   returned: always
   type: dict
 target:
-  description: Manifest of O(release); null if it was not given or not found.
+  description: Manifest of O(release), as RV(previous); null if it was not given or not found.
   returned: always
   type: dict
 kept:
@@ -137,7 +139,7 @@ import time
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.roastify.ops.plugins.module_utils import application_log, health
+from ansible_collections.roastify.ops.plugins.module_utils import application_log, health, schema_compatibility
 from ansible_collections.roastify.ops.plugins.module_utils.application_arguments import (
     application_arguments,
     host_of,
@@ -192,6 +194,14 @@ def main():
     previous_id = host.states.previous(live_id, [release.id for release in kept])
     previous = host.release(previous_id) if previous_id else None
     answer = health.probe("127.0.0.1", module.params["port"], module.params["health_path"]) if live else None
+
+    def described(release):
+        """What a rollback has to know of its target."""
+        if release is None:
+            return None
+        manifest = live.manifest if live else None
+        return dict(release.manifest, schemaObstacle=schema_compatibility.obstacle(manifest, release.manifest))
+
     ill = answer is not None and answer.problem() is not None
     workers, restart_loop = [], []
     if pm2 is not None and (module.params["processes"] or ill) and pm2.is_up():
@@ -204,8 +214,8 @@ def main():
     module.exit_json(
         changed=False,
         live=dict(live.manifest) if live else None,
-        previous=dict(previous.manifest) if previous else None,
-        target=dict(target.manifest) if target else None,
+        previous=described(previous),
+        target=described(target),
         kept=[dict(release.manifest, state=host.states.of(release.id, live_id).state) for release in kept],
         journal=[record.as_dict() for record in records[-module.params["journal_entries"] :]],
         lock=read_lock(host),
