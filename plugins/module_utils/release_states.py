@@ -132,7 +132,7 @@ class ReleaseStates:
         Args:
             live: the id that ``current`` points to.
         """
-        if live is None or self._written(live) == LIVE:
+        if live is None or self.is_settled(live):
             return
         before = next((release for release in self._known() if self._written(release) == LIVE), None)
         known = self.of(live)
@@ -190,6 +190,10 @@ class ReleaseStates:
     def _known(self) -> list[str]:
         names = os.listdir(self.directory) if self.directory.is_dir() else []
         return [name[: -len(".json")] for name in names if name.endswith(".json") and not name.startswith(".")]
+
+    def is_settled(self, live: str) -> bool:
+        """Whether the file of the release that ``current`` points to says that it is live."""
+        return self._written(live) == LIVE
 
     def _written(self, release: str) -> str | None:
         """The state that stands in the file, whatever the link says."""

@@ -1,0 +1,213 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Examines a host of the release engine: what is not as it should be, why, and what mends it.
+
+Nothing that is found here has to be mended by hand for the next deployment to succeed: a deployment clears up by
+itself. This is for people who want to understand a host, or to have it clean without deploying.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ansible_collections.roastify.ops.plugins.module_utils import application_log, deadman, deploy_locks, health
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Pm2, Worker
+from ansible_collections.roastify.ops.plugins.module_utils.releases import (
+    SPACE_RESERVE,
+    STAGING_PREFIX,
+    Host,
+    Release,
+    remove_environments,
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be.
+
+    Attributes:
+        what: a sentence.
+        remedy: what to do, for people.
+        repair: mends it; None where that is not for a program to decide.
+        evidence: lines that show it.
+    """
+
+    what: str
+    remedy: str
+    repair: Callable[[], object] | None = None
+    evidence: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, object]:
+        """The finding for a module's result."""
+        return {
+            "what": self.what,
+            "remedy": self.remedy,
+            "repairable": self.repair is not None,
+            "evidence": list(self.evidence),
+        }
+
+
+def examine(host: Host, pm2: Pm2, port: int, health_path: str) -> list[Finding]:
+    """Everything that is not as it should be on a host, the most urgent first. Changes nothing.
+
+    Args:
+        host: where.
+        pm2: how the application is run.
+        port: on which it serves.
+        health_path: path of its health check.
+    """
+    try:
+        live = host.live()
+    except OperationError as error:
+        return [Finding(error.cause, error.remedy), *_leftovers(host, None)]
+    workers = pm2.workers() if pm2.is_up() else []
+    return [
+        *_service(host, pm2, live, workers, port, health_path),
+        *_unconfirmed(host, live),
+        *_environments(host, live),
+        *_generations(pm2, live, workers),
+        *_lock(host),
+        *_leftovers(host, live),
+        *_space(host),
+    ]
+
+
+def _service(
+    host: Host, pm2: Pm2, live: Release | None, workers: list[Worker], port: int, health_path: str
+) -> Iterator[Finding]:
+    if live is None:
+        return
+    if not pm2.is_up():
+        yield Finding(
+            f"PM2 does not run, so that release {live.id} does not serve",
+            f"systemctl start {pm2.service}",
+            pm2.ensure_up,
+        )
+        return
+    answer = health.probe("127.0.0.1", port, health_path)
+    if answer.problem() is None:
+        return
+    loop = application_log.restart_loop(pm2, live, workers)
+    previous = host.states.previous(live.id, [release.id for release in host.kept()])
+    back = f"roll back to {previous}, or deploy" if previous else "deploy"
+    yield Finding(
+        f"the live release {live.id} is not healthy: {answer.describe()}",
+        f"see why, then {back}: both start new workers and see that they are well",
+        None,
+        tuple(loop),
+    )
+
+
+def _unconfirmed(host: Host, live: Release | None) -> Iterator[Finding]:
+    order = deadman.read_order(host)
+    if order is None:
+        return
+    if live is not None and live.id == order.release:
+        yield Finding(
+            f"release {live.id} is not confirmed: unless deployment {order.deployment} ends well, this host returns to "
+            f"{order.previous} by itself",
+            "wait for the deployment to end, or deploy the release again, which confirms it",
+        )
+    else:
+        yield Finding(
+            f"a timer waits for release {order.release} to be confirmed, which is not live any more",
+            "it does nothing when it ends; the repair stops it",
+            functools.partial(deadman.disarm, host),
+        )
+
+
+def _environments(host: Host, live: Release | None) -> Iterator[Finding]:
+    if live is not None and not live.environment.exists():
+        yield Finding(
+            f"the environment of the live release {live.id} is missing: its workers can't start again",
+            "deploy again: that makes a new release with the environment of the inventory",
+        )
+    for path in sorted(host.environments.glob("*.env")) if host.environments.is_dir() else ():
+        if stat.S_IMODE(path.lstat().st_mode) & 0o077:
+            yield Finding(
+                f"others than the application's user may read {path}",
+                f"chmod 600 {path}, and think of who may have read the secrets in it",
+                functools.partial(os.chmod, path, 0o600),
+            )
+
+
+def _generations(pm2: Pm2, live: Release | None, workers: list[Worker]) -> Iterator[Finding]:
+    strays = sorted({it.name for it in workers if live is None or it.directory != str(live.directory)})
+    if strays:
+        yield Finding(
+            f"PM2 runs workers that are not of the live release: {', '.join(strays)}",
+            "a deployment that was killed left them, or one is at work now; the repair removes them",
+            functools.partial(pm2.delete, strays),
+        )
+
+
+def _lock(host: Host) -> Iterator[Finding]:
+    lock = deploy_locks.read_lock(host)
+    if lock is None:
+        return
+    who = f"deployment {lock.get('deploymentId')} of {lock.get('holder')} from {lock.get('origin')}"
+    remaining = int(lock.get("expires", 0) - time.time())
+    if remaining > 0:
+        yield Finding(
+            f"{who} holds the lock since {lock.get('since')}, for another {remaining} s unless it is renewed",
+            "wait for it; if it is dead, the next deployment takes over when the lease ends",
+        )
+    else:
+        yield Finding(
+            f"{who} left its lock, which ended {-remaining} s ago",
+            "the next deployment takes over; the repair removes it",
+            functools.partial(deploy_locks.release, host, str(lock.get("deploymentId"))),
+        )
+
+
+def _leftovers(host: Host, live: Release | None) -> Iterator[Finding]:
+    kept = {release.id for release in host.kept()}
+    for path in sorted(host.releases.iterdir()) if host.releases.is_dir() else ():
+        if path.name.startswith(STAGING_PREFIX):
+            yield Finding(
+                f"{path} was left by a deployment that was killed",
+                "the next deployment removes it",
+                functools.partial(shutil.rmtree, path),
+            )
+        elif path.name not in kept and not path.name.startswith("."):
+            yield Finding(
+                f"{path} is no complete release, and this collection did not make it",
+                f"look at it, then move it away: mv {path} /root/",
+            )
+    for path in sorted(host.root.glob(f".{host.link.name}.*")):
+        yield Finding(f"{path} was left by a switch that was killed", "it is never followed", path.unlink)
+    if live is not None and not host.states.is_settled(live.id):
+        yield Finding(
+            f"the recorded state of the live release {live.id} is behind the link",
+            "a switch was killed between the two; the link counts, and the next deployment writes the state down",
+            functools.partial(host.states.settle, live.id),
+        )
+    owners = {path.name[: -len(".env")] for path in host.environments.glob("*.env")} if kept else set()
+    if owners - kept:
+        yield Finding(
+            f"environments of releases that are gone: {', '.join(sorted(owners - kept))}",
+            "the next deployment removes them",
+            functools.partial(remove_environments, host),
+        )
+
+
+def _space(host: Host) -> Iterator[Finding]:
+    status = os.statvfs(_existing(host.releases))
+    free = status.f_bavail * status.f_frsize
+    if free < SPACE_RESERVE:
+        yield Finding(
+            f"{free // 2**20} MiB are free in {host.releases}, which is too little to deploy",
+            "free some space (old logs, fewer kept releases) or enlarge the volume",
+        )
+
+
+def _existing(path: Path) -> Path:
+    return path if path.is_dir() else Path("/")

@@ -1,0 +1,55 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What was deployed when, for a whole fleet, out of the journals of its hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.roastify.ops.plugins.module_utils.deployments import FAILED, ROLLED_BACK, STARTED, SUCCEEDED
+
+#: Of what hosts say differently of one deployment, the first of these tells how it ended for the fleet.
+_WORST_FIRST = (FAILED, STARTED, SUCCEEDED)
+
+
+def history(journals: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Each deployment once, the newest last.
+
+    Args:
+        journals: records of each host, oldest first, as the journal has them.
+
+    Returns:
+        Of each deployment: `at`, `action`, `status` (`unfinished` if a host never learnt how it ended), `version`,
+        `from` (the version before), `by`, `hosts` (those that have a record), `deployment` and `reason`.
+    """
+    runs: dict[str, dict[str, Any]] = {}
+    ends: dict[str, dict[str, str]] = {}
+    for host, records in journals.items():
+        for record in records:
+            identifier = str(record["deploymentId"])
+            if record["status"] == ROLLED_BACK:
+                continue  # the same rollback, told of the release that was left
+            row = runs.setdefault(
+                identifier,
+                {
+                    "at": record["deployedAt"],
+                    "action": record["action"],
+                    "status": "",
+                    "version": record["version"],
+                    "from": record.get("previousVersion"),
+                    "by": record.get("deployedBy"),
+                    "hosts": "",
+                    "deployment": identifier,
+                    "reason": None,
+                },
+            )
+            row["at"] = min(row["at"], record["deployedAt"])
+            row["reason"] = record.get("reason") or row["reason"]
+            ends.setdefault(identifier, {})[host] = record["status"]
+    for identifier, row in runs.items():
+        statuses = ends[identifier]
+        worst = next(status for status in _WORST_FIRST if status in statuses.values())
+        row["status"] = "unfinished" if worst == STARTED else worst
+        row["hosts"] = ", ".join(sorted(statuses))
+    return sorted(runs.values(), key=lambda row: (row["at"], row["deployment"]))

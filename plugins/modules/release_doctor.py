@@ -1,0 +1,131 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: release_doctor
+short_description: Say what is not as it should be on a host, and mend what a program may mend
+version_added: 0.1.0
+author: The roastify.ops maintainers (!UNKNOWN)
+description:
+  - Looks for what killed or failed deployments, people and full disks leave behind, explains each finding and says
+    what to do about it.
+  - With O(repair) it removes what no deployment needs, writes down what a killed one could not, and starts a PM2 that
+    does not run. It never changes what is served, and never removes a release.
+  - A deployment clears up by itself; nothing here has to be run before one.
+options:
+  port:
+    description: TCP port on which the application serves.
+    type: int
+    required: true
+  health_path:
+    description: Path of the health check.
+    type: str
+    default: /health
+  repair:
+    description: Whether to mend what can be mended. While a deployment is at work nothing is.
+    type: bool
+    default: false
+extends_documentation_fragment:
+  - roastify.ops.attributes
+  - roastify.ops.attributes.diff
+  - roastify.ops.application
+"""
+
+EXAMPLES = r"""
+- name: See what is wrong
+  roastify.ops.release_doctor:
+    name: shop
+    root: /srv/shop
+    user: shop
+    configuration: /etc/shop
+    port: 5000
+  register: shop
+
+- name: Mend what can be mended
+  roastify.ops.release_doctor:
+    name: shop
+    root: /srv/shop
+    user: shop
+    configuration: /etc/shop
+    port: 5000
+    repair: true
+"""
+
+RETURN = r"""
+findings:
+  description: What is not as it should be, the most urgent first.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    what:
+      description: One sentence.
+      type: str
+    remedy:
+      description: What to do about it.
+      type: str
+    repairable:
+      description: Whether O(repair) mends it.
+      type: bool
+    evidence:
+      description: Lines that show it, without secrets.
+      type: list
+      elements: str
+repaired:
+  description: What was mended; in check mode what would be.
+  returned: success
+  type: list
+  elements: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.roastify.ops.plugins.module_utils import deploy_locks, doctor
+from ansible_collections.roastify.ops.plugins.module_utils.application_arguments import (
+    application_arguments,
+    host_of,
+    pm2_of,
+)
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+from ansible_collections.roastify.ops.plugins.module_utils.files import exclusively
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            application_arguments(),
+            port=dict(type="int", required=True),
+            health_path=dict(type="str", default="/health"),
+            repair=dict(type="bool", default=False),
+        ),
+        supports_check_mode=True,
+    )
+    options = module.params
+    host = host_of(options)
+    repaired = []
+    try:
+        host.require()
+        with exclusively(host.releases):
+            findings = doctor.examine(host, pm2_of(options), options["port"], options["health_path"])
+            if options["repair"] and not module.check_mode:
+                # A deployment that is at work must not lose what it is just making.
+                deploy_locks.require_free(host, deployment="")
+            for finding in findings if options["repair"] else []:
+                if finding.repair is not None:
+                    if not module.check_mode:
+                        finding.repair()
+                    repaired.append(finding.what)
+    except (OperationError, OSError) as error:
+        module.fail_json(msg=f"Examining {options['root']} failed: {error}", repaired=repaired)
+    module.exit_json(
+        changed=bool(repaired),
+        findings=[finding.as_dict() for finding in findings],
+        repaired=repaired,
+        diff=dict(before="".join(f"{what}\n" for what in repaired), after=""),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""What is told of a host, and what is mended."""
+
+import http.server
+import json
+import threading
+import time
+
+import pytest
+from ansible_collections.roastify.ops.plugins.module_utils import deadman, deploy_locks, doctor, releases
+from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Worker
+
+
+class Manager:
+    """A PM2 that is up and has workers."""
+
+    service = "pm2-shop.service"
+
+    def __init__(self, host, *running):
+        self.running = [Worker(f"shop-{name}", 1, "online", str(host.releases / name)) for name in running]
+        self.up = True
+
+    def is_up(self):
+        return self.up
+
+    def ensure_up(self):
+        self.up = True
+
+    def workers(self):
+        return self.running
+
+    def delete(self, generations):
+        self.running = [worker for worker in self.running if worker.name not in generations]
+
+
+@pytest.fixture
+def host(tmp_path):
+    host = releases.Host(str(tmp_path))
+    host.environments.mkdir(parents=True)
+    for name in ("a", "b"):
+        directory = tmp_path / "releases" / name
+        directory.mkdir(parents=True)
+        (directory / ".release.json").write_text(json.dumps({"id": name, "version": "1"}))
+        (host.environments / f"{name}.env").write_text("PORT=5000\n")
+        (host.environments / f"{name}.env").chmod(0o600)
+        (directory / ".env").symlink_to(f"../../shared/environments/{name}.env")
+    host.link.symlink_to("releases/b")
+    host.states.went_live("a", None)
+    host.states.went_live("b", "a")
+    return host
+
+
+@pytest.fixture
+def port():
+    """A healthy application."""
+
+    class Health(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"status": "healthy", "version": "1"}')
+
+        def log_message(self, *_arguments):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Health)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+
+
+def findings(host, pm2, port):
+    return doctor.examine(host, pm2, port, "/health")
+
+
+def test_a_host_that_is_well_has_nothing_to_tell(host, port):
+    assert findings(host, Manager(host, "b"), port) == []
+
+
+def test_what_a_killed_deployment_left_is_explained_and_mended(host, port):
+    pm2 = Manager(host, "b", "a")
+    (host.releases / ".staging-c").mkdir()
+    (host.root / ".current.77.abcd").symlink_to("releases/c")
+    (host.environments / "gone.env").write_text("A=1\n")
+    (host.environments / "gone.env").chmod(0o600)
+    host.states.went_live("a", "b", back=True)  # the link was not renamed
+    deploy_locks.acquire(host, "d1", {"holder": "ann", "origin": "laptop"})
+    host.lock.write_text(json.dumps({**deploy_locks.read_lock(host), "expires": time.time() - 60}))
+    (host.root / ".deadman.json").write_text(
+        json.dumps(deadman.Order("d1", "a", "b", 300, str(host.root), "shop", "shop", "/etc/shop", {}).__dict__)
+    )
+    found = findings(host, pm2, port)
+    told = "\n".join(finding.what for finding in found)
+    for words in (
+        "a timer waits for release a",
+        "not of the live release: shop-a",
+        "deployment d1 of ann from laptop left its lock",
+        ".staging-c was left",
+        ".current.77.abcd was left",
+        "the recorded state of the live release b is behind the link",
+        "environments of releases that are gone: gone",
+    ):
+        assert words in told
+    stopped = []
+    for finding in found:
+        if finding.what.startswith("a timer"):
+            assert deadman.disarm(host, lambda *words: stopped.append(words))
+        else:
+            finding.repair()
+    assert stopped == [("stop", "deadman-shop.timer")]
+    assert findings(host, pm2, port) == []
+    assert host.live().id == "b"
+
+
+def test_what_is_not_for_a_program_to_decide_is_left_alone(host, port):
+    (host.releases / "notes").mkdir()
+    (host.root / "shared" / "environments" / "b.env").unlink()
+    found = findings(host, Manager(host, "b"), port)
+    assert [finding.repair for finding in found] == [None, None]
+    assert "the environment of the live release b is missing" in found[0].what
+    assert "notes is no complete release" in found[1].what
+
+
+def test_secrets_that_others_may_read(host, port):
+    path = host.environments / "a.env"
+    path.chmod(0o644)
+    (finding,) = findings(host, Manager(host, "b"), port)
+    assert f"others than the application's user may read {path}" == finding.what
+    finding.repair()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_application_that_does_not_serve(host, port):
+    pm2 = Manager(host, "b")
+    pm2.up = False
+    (finding,) = findings(host, pm2, port)
+    assert finding.what == "PM2 does not run, so that release b does not serve"
+    finding.repair()
+    (finding,) = findings(host, pm2, 1)
+    assert "the live release b is not healthy: nothing listens" in finding.what
+    assert finding.remedy.startswith("see why, then roll back to a")
+
+
+def test_a_living_lock_is_no_ones_to_take(host, port):
+    deploy_locks.acquire(host, "d1", {"holder": "ann", "origin": "laptop", "since": "now"})
+    (finding,) = findings(host, Manager(host, "b"), port)
+    assert finding.repair is None and "holds the lock" in finding.what
+
+
+def test_a_link_that_leads_nowhere(host, port):
+    host.link.unlink()
+    host.link.symlink_to("releases/gone")
+    (finding,) = findings(host, Manager(host, "b"), port)
+    assert "which is no complete release" in finding.what and finding.repair is None

@@ -1,0 +1,48 @@
+"""The deployments of a fleet."""
+
+from ansible_collections.roastify.ops.plugins.module_utils.history import history
+
+
+def record(deployment, status, at, **more):
+    return {"deploymentId": deployment, "action": "deploy", "status": status, "version": "2", "deployedAt": at, **more}
+
+
+def test_hosts_tell_of_one_deployment_once():
+    journals = {
+        "app1": [
+            record("d1", "started", "T1", previousVersion="1", deployedBy="ann"),
+            record("d1", "succeeded", "T3"),
+            record("d2", "failed", "T5", reason="app2: no space"),
+        ],
+        "app2": [record("d1", "started", "T2"), record("d1", "succeeded", "T4")],
+        "app3": [],
+    }
+    first, second = history(journals)
+    assert first == {
+        "at": "T1",
+        "action": "deploy",
+        "status": "succeeded",
+        "version": "2",
+        "from": "1",
+        "by": "ann",
+        "hosts": "app1, app2",
+        "deployment": "d1",
+        "reason": None,
+    }
+    assert (second["status"], second["hosts"], second["reason"]) == ("failed", "app1", "app2: no space")
+
+
+def test_what_no_host_saw_the_end_of_is_unfinished_and_one_failure_is_the_fleets():
+    killed = {"app1": [record("d1", "started", "T1")], "app2": [record("d1", "succeeded", "T1")]}
+    assert [row["status"] for row in history(killed)] == ["unfinished"]
+    mixed = {"app1": [record("d1", "failed", "T1")], "app2": [record("d1", "started", "T1")]}
+    assert [row["status"] for row in history(mixed)] == ["failed"]
+
+
+def test_a_rollback_is_one_row():
+    rows = history({"app1": [record("r", "succeeded", "T1"), record("r", "rolled_back", "T1", reason="to a")]})
+    assert [(row["status"], row["reason"]) for row in rows] == [("succeeded", None)]
+
+
+def test_nothing_was_deployed():
+    assert history({"app1": []}) == []
