@@ -2,8 +2,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One built application in one file: packed reproducibly, verified, unpacked safely.
 
-An artifact is a gzip-compressed tar file with a manifest beside it (``<artifact>.json``) and the same
-manifest, less the fields that describe the file itself, inside it as ``.release.json``.
+An artifact is a gzip-compressed tar file with a manifest beside it (``<artifact>.json``). Inside it come, in this
+order: the same manifest as ``.release.json``, less the fields that describe the file itself; the list of files
+(``release_files``); then everything in the list, each directory before what it holds.
+
+Reading is as strict as writing is regular: what this module did not write, it does not unpack.
 """
 
 from __future__ import annotations
@@ -20,12 +23,14 @@ import shutil
 import stat
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ansible_collections.roastify.ops.plugins.module_utils import release_files
 from ansible_collections.roastify.ops.plugins.module_utils.files import write_atomically
+from ansible_collections.roastify.ops.plugins.module_utils.release_files import File, FileList
 
 MANIFEST_MEMBER = ".release.json"
 SIDECAR_SUFFIX = ".json"
@@ -36,8 +41,16 @@ OLDEST_TIME = 315532800
 
 _CHUNK = 1 << 20
 _MANIFEST_REQUIRED = ("name", "version", "commit", "sourceDigest")
-_FILE_FIELDS = ("sha256", "size")
-_MAXIMUM_LINKS = 40
+_FILE_FIELDS = ("sha256", "size", release_files.LIST_DIGEST)
+_MAXIMUM_LINKS = 40  # what Linux follows at most, see path_resolution(7)
+_LONGEST_NAME = 255  # bytes of one part of a path on ext4 and xfs
+_LONGEST_PATH = 3072  # bytes; leaves room for the directory of the release in the 4096 of PATH_MAX
+_LARGEST_LIST = 64 * _CHUNK  # some 500,000 files
+_LONGEST_PADDING = _CHUNK  # tar files end with zeros up to a full record, of 10 KiB with tar's own default
+_LATEST_TIME = 1 << 33  # the year 2242
+_DISTRUST = "Do not use this file; build it again from a source you trust."
+# Top names that a release uses for itself.
+_RESERVED = (*release_files.OWN_FILES, release_files.ASSETS)
 
 
 class ArtifactError(Exception):
@@ -46,11 +59,18 @@ class ArtifactError(Exception):
 
 @dataclass(frozen=True)
 class Contents:
-    """What is inside a verified tar file, the manifest itself not counted."""
+    """What is inside a verified artifact; ``files`` counts files and links, sizes are in bytes."""
 
-    files: int
-    unpacked_size: int
-    manifest: dict[str, Any] | None
+    manifest: dict[str, Any]
+    listing: FileList
+
+    @property
+    def files(self) -> int:
+        return len(self.listing.files) + len(self.listing.links)
+
+    @property
+    def unpacked_size(self) -> int:
+        return self.listing.size
 
 
 @dataclass(frozen=True)
@@ -125,7 +145,7 @@ def pack(
         raise ArtifactError(f"The manifest of {destination} lacks {', '.join(missing)}.")
     if not os.path.isdir(directory):
         raise ArtifactError(f"The directory to pack, {directory}, does not exist.")
-    for reserved in (".env", MANIFEST_MEMBER):
+    for reserved in (".env", *_RESERVED):
         if os.path.lexists(os.path.join(directory, reserved)):
             raise ArtifactError(
                 f"{os.path.join(directory, reserved)} must not be packed: a release gets its own. Remove it."
@@ -134,7 +154,9 @@ def pack(
     members = [(name, status) for name, status in entries if not stat.S_ISDIR(status.st_mode)]
     complete = dict(manifest)
     complete["files"] = len(members)
-    complete["unpackedSize"] = sum(status.st_size for _name, status in members if stat.S_ISREG(status.st_mode))
+    listing = _list(directory, entries)
+    complete["unpackedSize"] = listing.size
+    complete[release_files.LIST_DIGEST] = hashlib.sha256(listing.encode()).hexdigest()
 
     os.makedirs(os.path.dirname(os.path.abspath(destination)), exist_ok=True)
     partial = f"{destination}.{os.getpid()}.partial"
@@ -142,16 +164,18 @@ def pack(
         with open(partial, "wb") as raw:
             # An empty file name and time 0 keep the gzip header the same for the same content.
             with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0) as compressed:
-                _write_tar(compressed, directory, entries, complete, mtime)
+                _write_tar(compressed, directory, entries, complete, listing, mtime)
             raw.flush()
             os.fsync(raw.fileno())
+        # Read back as a host will: names and links that it would refuse are refused here, and so is a tree that
+        # changed between the list and the tar file.
         with open(partial, "rb") as raw:
-            verified = _verify_stream(raw, destination)
-        if verified.files != complete["files"]:
-            raise ArtifactError(f"{directory} changed while it was packed. Build again.")
+            _scan(raw, destination, _Nowhere())
         complete["sha256"] = file_sha256(partial)
         complete["size"] = os.path.getsize(partial)
         os.replace(partial, destination)
+    except OSError as error:
+        raise ArtifactError(f"{directory} could not be packed into {destination}: {error}. Build again.") from error
     finally:
         if os.path.exists(partial):
             os.unlink(partial)
@@ -193,8 +217,8 @@ def verify(path: str, *, members: bool = True) -> Artifact:
         )
     if members:
         contents = inspect(path)
-        for field in _MANIFEST_REQUIRED:
-            if contents.manifest is not None and contents.manifest.get(field) != manifest[field]:
+        for field in (*_MANIFEST_REQUIRED, release_files.LIST_DIGEST):
+            if contents.manifest.get(field) != manifest[field]:
                 raise ArtifactError(
                     f"The manifest beside {path} says {field} {manifest[field]}, the one inside says "
                     f"{contents.manifest.get(field)}. Build the artifact again."
@@ -203,55 +227,12 @@ def verify(path: str, *, members: bool = True) -> Artifact:
 
 
 def inspect(path: str) -> Contents:
-    """Verify the members of an artifact without unpacking it."""
+    """Verify the members of an artifact, contents included, without unpacking it."""
     try:
         with open(path, "rb") as raw:
-            return _verify_stream(raw, path)
+            return _scan(raw, path, _Nowhere())
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error}.") from error
-
-
-def verify_members(tar: tarfile.TarFile) -> Contents:
-    """Refuse an archive of which a member could land, or point, outside the directory it is unpacked to."""
-    directories: set[str] = set()
-    links: dict[str, str] = {}
-    names: set[str] = set()
-    files = 0
-    size = 0
-    manifest: dict[str, Any] | None = None
-    for member in tar:
-        name = _member_name(member)
-        if name in names:
-            raise ArtifactError(f"{_subject(tar)} holds {name!r} twice. Build it again.")
-        names.add(name)
-        if member.isdir():
-            directories.add(name)
-            continue
-        if member.issym():
-            links[name] = member.linkname
-        elif not member.isreg():
-            raise ArtifactError(
-                f"{_subject(tar)} holds {name!r}, which is a device, a pipe or a hard link. Only files, "
-                "directories and symbolic links belong in an artifact; build it again."
-            )
-        if name == MANIFEST_MEMBER:
-            manifest = _read_manifest(tar, member)
-            continue
-        files += 1
-        size += member.size if member.isreg() else 0
-    for name in names:
-        for parent in _parents(name):
-            # Beneath a link (or a file), a member would be written somewhere else than its name says.
-            if parent in names and parent not in directories:
-                raise ArtifactError(f"{_subject(tar)} holds {name!r} beneath {parent!r}, which is no directory.")
-    for name, target in links.items():
-        _check_link(tar, name, target, links)
-    for field, value in (("files", files), ("unpackedSize", size)):
-        if manifest is not None and manifest.get(field, value) != value:
-            raise ArtifactError(
-                f"{_subject(tar)} has {field} {value}, its manifest says {manifest[field]}. Build it again."
-            )
-    return Contents(files, size, manifest)
 
 
 def unpack(
@@ -261,31 +242,61 @@ def unpack(
     uid: int | None = None,
     gid: int | None = None,
     durable: bool = True,
+    accept: Callable[[Contents], None] = lambda contents: None,
 ) -> Contents:
     """Unpack an artifact into ``destination``, a directory that does not exist yet or is empty.
 
-    Every member is verified before the first one is written. Owners come from ``uid`` and ``gid``
-    (else the caller's), modes are 0755 and 0644 whatever the archive says. With ``durable`` everything
-    is on disk when the function returns. On failure nothing is left in ``destination``.
+    The artifact is read once; decompressing it again only to look first would cost as much as writing its files.
+    So that this is as safe, nobody may follow ``destination`` before the function returns, and links are made last:
+    while files are written there is none that could lead them elsewhere.
+
+    Args:
+        path: the artifact.
+        destination: the directory.
+        uid: owner of everything, else the caller.
+        gid: its group, else that of the caller. Modes are 0755 and 0644 whatever the archive says.
+        durable: whether everything is on disk when the function returns.
+        accept: is told what will be unpacked before anything is, and raises if it must not be: no room, for instance.
+
+    Raises:
+        ArtifactError: it is not what it says it is, or cannot be written; nothing is left in ``destination``.
     """
     if os.path.lexists(destination) and (not os.path.isdir(destination) or os.listdir(destination)):
         raise ArtifactError(f"{destination} exists already and is not an empty directory.")
-    contents = inspect(path)
-    owner = (-1 if uid is None else uid, -1 if gid is None else gid)
     created = not os.path.isdir(destination)
     try:
-        _make_directory(destination, owner)
-        with tarfile.open(path, "r:gz") as tar:
-            for member in tar:
-                _extract(tar, member, destination, owner)
+        with open(path, "rb") as raw:
+            contents = _scan(
+                raw, path, _Directory(destination, -1 if uid is None else uid, -1 if gid is None else gid), accept
+            )
         if durable:
-            _sync(destination)
+            sync_file_system(destination)
     except BaseException as error:
         _clear(destination, itself=created)
-        if isinstance(error, (tarfile.TarError, EOFError, zlib.error, OSError)):
+        if isinstance(error, OSError):
             raise ArtifactError(f"{path} could not be unpacked into {destination}: {error}.") from error
         raise
     return contents
+
+
+def sync_file_system(directory: str) -> None:
+    """Flush the file system of a directory: syncfs(2), one call instead of an fsync(2) for each of thousands of files.
+
+    Measured with 3,000 files of 57 MB in all on ext4: 0.1 s, against 6 s for an fsync of each. It also flushes what
+    others have written there, which is why it is called once for each release and not more.
+
+    Raises:
+        OSError: something could not be written; since Linux 5.8 errors of earlier writes are told here, too.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        library = ctypes.CDLL(None, use_errno=True)
+        if library.syncfs(descriptor) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), directory)
+    except AttributeError:
+        os.sync()  # a C library without syncfs
+    finally:
+        os.close(descriptor)
 
 
 def _walk(directory: str, exclude: tuple[str, ...]) -> Iterator[tuple[str, os.stat_result]]:
@@ -309,19 +320,36 @@ def _walk(directory: str, exclude: tuple[str, ...]) -> Iterator[tuple[str, os.st
     return iter(sorted(found, key=lambda pair: pair[0].split("/")))
 
 
+def _list(directory: str, entries: Iterable[tuple[str, os.stat_result]]) -> FileList:
+    """The list of files of a tree to be packed; what can't be packed is refused by ``_write_tar``."""
+    listing = FileList()
+    for name, status in entries:
+        path = os.path.join(directory, name)
+        if stat.S_ISDIR(status.st_mode):
+            listing.directories.add(name)
+        elif stat.S_ISLNK(status.st_mode):
+            listing.links[name] = os.readlink(path)
+        elif stat.S_ISREG(status.st_mode):
+            listing.files[name] = File(file_sha256(path), status.st_size, bool(status.st_mode & 0o111))
+    return listing
+
+
 def _write_tar(
     stream: gzip.GzipFile,
     directory: str,
     entries: list[tuple[str, os.stat_result]],
     manifest: Mapping[str, Any],
+    listing: FileList,
     mtime: int,
 ) -> None:
-    with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        content = _json(manifest)
-        first = tarfile.TarInfo(MANIFEST_MEMBER)
-        first.size, first.mtime, first.mode = len(content), mtime, 0o644
-        # First in the file: whoever only wants the manifest reads one block.
-        tar.addfile(first, io.BytesIO(content))
+    with tarfile.open(
+        fileobj=stream, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape"
+    ) as tar:
+        # First in the file: whoever unpacks it knows from them what has to follow, and how much of it.
+        for name, content in ((MANIFEST_MEMBER, _json(manifest)), (release_files.LIST_MEMBER, listing.encode())):
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime, member.mode = len(content), mtime, 0o644
+            tar.addfile(member, io.BytesIO(content))
         for name, status in entries:
             path = os.path.join(directory, name)
             member = tarfile.TarInfo(name)
@@ -341,50 +369,310 @@ def _write_tar(
                 raise ArtifactError(f"{path} is neither a file, a directory nor a link and cannot be packed.")
 
 
-def _verify_stream(raw: BinaryIO, label: str) -> Contents:
+class _Inflated:
+    """The tar file inside a gzip file, for tarfile to read: once, forwards, and never much at a time."""
+
+    def __init__(self, raw: BinaryIO, label: str) -> None:
+        self._raw = raw
+        self._label = label
+        # 31: a gzip header and its checksum, and nothing after them.
+        self._inflater = zlib.decompressobj(wbits=31)
+        self._buffer = b""
+        self._at = 0
+        self._position = 0
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        # Headers are read whole, so that a long one could fill the memory: no archive of ours has one of 1 MiB.
+        if not 0 <= size <= _CHUNK:
+            raise ArtifactError(f"The artifact {self._label} has a header of {size} bytes. {_DISTRUST}")
+        parts: list[bytes] = []
+        while size and (self._at < len(self._buffer) or self._inflate()):
+            part = self._buffer[self._at : self._at + size]
+            self._at += len(part)
+            size -= len(part)
+            parts.append(part)
+        result = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._position += len(result)
+        return result
+
+    def seek(self, position: int) -> int:
+        if position < self._position:
+            raise ArtifactError(f"The artifact {self._label} has a member that points back. {_DISTRUST}")
+        while self._position < position and self.read(min(position - self._position, _CHUNK)):
+            pass
+        return self._position
+
+    def finish(self) -> None:
+        """See that nothing but padding follows, and that the checksum at the end is right."""
+        padding = 0
+        while True:
+            rest = self.read(_CHUNK)
+            if not rest:
+                break
+            padding += len(rest)
+            if rest.strip(b"\0") or padding > _LONGEST_PADDING:
+                raise ArtifactError(f"The artifact {self._label} holds something after its end. {_DISTRUST}")
+        if not self._inflater.eof:
+            raise EOFError("it ends before its end")
+        if self._inflater.unused_data or self._raw.read(1):
+            raise ArtifactError(f"The artifact {self._label} has something behind its end. {_DISTRUST}")
+
+    def _inflate(self) -> bool:
+        """Fill the empty buffer; False at the end."""
+        self._buffer, self._at = b"", 0
+        while not self._buffer and not self._inflater.eof:
+            packed = self._inflater.unconsumed_tail or self._raw.read(_CHUNK // 8)
+            if not packed:
+                return False
+            self._buffer = self._inflater.decompress(packed, _CHUNK // 2)
+        return bool(self._buffer)
+
+
+class _Nowhere:
+    """Takes what is read from an artifact, and drops it."""
+
+    def begin(self, own: Mapping[str, bytes]) -> None:
+        """The manifest and the list of files; everything else is about to come."""
+
+    def directory(self, name: str) -> None:
+        """A directory; the one that holds it came before."""
+
+    def file(self, name: str, file: File, mtime: float, chunks: Iterator[bytes]) -> None:
+        """A file; the chunks have to be used up."""
+        for _chunk in chunks:
+            pass
+
+    def link(self, name: str, target: str) -> None:
+        """A symbolic link; all links come last."""
+
+
+class _Directory(_Nowhere):
+    """Writes what is read from an artifact into a directory of its own."""
+
+    def __init__(self, directory: str, uid: int, gid: int) -> None:
+        self._directory = directory
+        self._owner = (uid, gid)
+
+    def begin(self, own: Mapping[str, bytes]) -> None:
+        os.makedirs(self._directory, exist_ok=True)
+        self._settle(self._directory)
+        for name, content in own.items():
+            self._write(name, [content], release_files.PLAIN, OLDEST_TIME)
+
+    def directory(self, name: str) -> None:
+        path = os.path.join(self._directory, name)
+        os.mkdir(path)
+        self._settle(path)
+
+    def file(self, name: str, file: File, mtime: float, chunks: Iterator[bytes]) -> None:
+        self._write(name, chunks, file.mode, mtime)
+
+    def link(self, name: str, target: str) -> None:
+        path = os.path.join(self._directory, name)
+        os.symlink(target, path)
+        if self._owner != (-1, -1):
+            os.lchown(path, *self._owner)
+
+    def _write(self, name: str, chunks: Iterable[bytes], mode: int, mtime: float) -> None:
+        path = os.path.join(self._directory, name)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            for chunk in chunks:
+                view = memoryview(chunk)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+            if self._owner != (-1, -1):
+                os.fchown(descriptor, *self._owner)
+            os.fchmod(descriptor, mode)
+            os.utime(descriptor, (mtime, mtime))
+        finally:
+            os.close(descriptor)
+
+    def _settle(self, path: str) -> None:
+        os.chmod(path, release_files.DIRECTORY)
+        if self._owner != (-1, -1):
+            os.chown(path, *self._owner)
+
+
+def _scan(
+    raw: BinaryIO, label: str, target: _Nowhere, accept: Callable[[Contents], None] = lambda contents: None
+) -> Contents:
+    """Read an artifact from its first byte to its last, vouch for every member, and hand it on."""
+    stream = _Inflated(raw, label)
     try:
-        with gzip.GzipFile(fileobj=raw) as stream, tarfile.open(name=label, fileobj=stream, mode="r:") as tar:
-            contents = verify_members(tar)
-            # A tar file ends before its gzip stream does, and only the end of that holds the checksum.
-            while stream.read(_CHUNK):
-                pass
-            return contents
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        # tarfile only ever calls tell, seek and read.
+        with tarfile.open(
+            fileobj=stream,  # type: ignore[call-overload]
+            mode="r:",
+            encoding="utf-8",
+            errors="surrogateescape",
+        ) as tar:
+            reader = _Reader(tar, stream, label)
+            contents = reader.contents()
+            accept(contents)
+            target.begin(reader.own)
+            reader.members(contents.listing, target)
+        stream.finish()
+        return contents
+    except (ArtifactError, OSError):
+        raise
+    except (tarfile.TarError, EOFError, zlib.error, ValueError, ArithmeticError, LookupError, RecursionError) as error:
+        # Headers that make no sense make tarfile fail in as many ways.
         raise ArtifactError(f"{label} is not a complete artifact ({error}). Fetch or build it again.") from error
 
 
-def _subject(tar: tarfile.TarFile) -> str:
-    return f"The artifact {tar.name!s}"
+class _Reader:
+    """The members of an artifact, one after the other."""
 
+    def __init__(self, tar: tarfile.TarFile, stream: _Inflated, label: str) -> None:
+        self._tar = tar
+        self._stream = stream
+        self._label = label
+        #: The first two members as they are.
+        self.own: dict[str, bytes] = {}
 
-def _member_name(member: tarfile.TarInfo) -> str:
-    """The name of a member, if it is a plain relative path."""
-    name = member.name
-    if name.startswith("./"):
-        name = name[2:]
-    parts = name.split("/")
-    if not name or "\0" in name or name.startswith("/") or any(part in ("", ".", "..") for part in parts):
-        raise ArtifactError(
-            f"The artifact holds the member {member.name!r}, which could land outside the release directory. "
-            "Do not use this file; build it again from a source you trust."
+    def contents(self) -> Contents:
+        """The first two members: the manifest and the list of files."""
+        self.own[MANIFEST_MEMBER] = self._own(MANIFEST_MEMBER, _CHUNK)
+        manifest = _read_manifest(self.own[MANIFEST_MEMBER], self._label)
+        data = self.own[release_files.LIST_MEMBER] = self._own(release_files.LIST_MEMBER, _LARGEST_LIST)
+        if hashlib.sha256(data).hexdigest() != manifest.get(release_files.LIST_DIGEST):
+            raise ArtifactError(
+                f"The artifact {self._label} holds another list of files than its manifest means. {_DISTRUST}"
+            )
+        try:
+            contents = Contents(manifest, FileList.decode(data))
+        except release_files.ListError as error:
+            raise ArtifactError(f"The artifact {self._label} cannot be used: {error}. Build it again.") from error
+        for field, value in (("files", contents.files), ("unpackedSize", contents.unpacked_size)):
+            if manifest.get(field) != value:
+                raise ArtifactError(
+                    f"The artifact {self._label} lists {field} {value}, its manifest says {manifest.get(field)}. "
+                    "Build it again."
+                )
+        return contents
+
+    def members(self, listing: FileList, target: _Nowhere) -> None:
+        """Everything else: exactly what the list says, links last."""
+        names: set[str] = set()
+        directories = {""}
+        links: dict[str, str] = {}
+        for member in iter(self._tar.next, None):
+            name = _member_name(member, self._label)
+            if name in names:
+                raise ArtifactError(f"The artifact {self._label} holds {name!r} twice. {_DISTRUST}")
+            names.add(name)
+            parent = posixpath.dirname(name)
+            if parent not in directories:
+                # Beneath a link (or a file), a member would be written somewhere else than its name says.
+                raise ArtifactError(
+                    f"The artifact {self._label} holds {name!r} beneath {parent!r}, which is no directory of it. "
+                    f"{_DISTRUST}"
+                )
+            if member.isdir():
+                if name not in listing.directories:
+                    raise self._unlisted(name)
+                directories.add(name)
+                target.directory(name)
+            elif member.issym():
+                links[name] = member.linkname
+                if listing.links.get(name) != member.linkname:
+                    raise self._unlisted(name)
+            elif member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse():
+                file = listing.files.get(name)
+                if file is None or (file.size, file.executable) != (member.size, bool(member.mode & 0o111)):
+                    raise self._unlisted(name)
+                mtime = member.mtime if 0 <= member.mtime < _LATEST_TIME else OLDEST_TIME
+                target.file(name, file, mtime, self._chunks(name, member, file))
+            else:
+                raise ArtifactError(
+                    f"The artifact {self._label} holds {name!r}, which is a device, a pipe, a sparse file or a hard "
+                    "link. Only files, directories and symbolic links belong in an artifact; build it again."
+                )
+        missing = {*listing.files, *listing.links, *listing.directories} - names
+        if missing:
+            raise ArtifactError(
+                f"The artifact {self._label} lacks {min(missing)!r} ({len(missing)} of {listing.entries} members). "
+                "Fetch or build it again."
+            )
+        for name, link in links.items():
+            _check_link(self._label, name, link, links)
+        for name, link in links.items():
+            target.link(name, link)
+
+    def _own(self, name: str, limit: int) -> bytes:
+        member = self._tar.next()
+        if member is None or member.name != name or member.type != tarfile.REGTYPE or member.issparse():
+            raise ArtifactError(
+                f"The artifact {self._label} does not begin with {MANIFEST_MEMBER} and {release_files.LIST_MEMBER}: "
+                "it was not packed by this version of role app_build. Build it again."
+            )
+        if not 0 <= member.size <= limit:
+            raise ArtifactError(f"The artifact {self._label} has {member.size} bytes of {name}. {_DISTRUST}")
+        return b"".join(self._content(member))
+
+    def _content(self, member: tarfile.TarInfo) -> Iterator[bytes]:
+        self._stream.seek(member.offset_data)
+        left = member.size
+        while left:
+            chunk = self._stream.read(min(left, _CHUNK))
+            if not chunk:
+                raise EOFError(f"it ends within {member.name!r}")
+            left -= len(chunk)
+            yield chunk
+
+    def _chunks(self, name: str, member: tarfile.TarInfo, file: File) -> Iterator[bytes]:
+        digest = hashlib.sha256()
+        for chunk in self._content(member):
+            digest.update(chunk)
+            yield chunk
+        if digest.hexdigest() != file.sha256:
+            raise self._unlisted(name)
+
+    def _unlisted(self, name: str) -> ArtifactError:
+        return ArtifactError(
+            f"The artifact {self._label} holds {name!r} otherwise than its list of files says. Build it again; if it "
+            "was just built, something changed its files at the same time."
         )
+
+
+def _member_name(member: tarfile.TarInfo, label: str) -> str:
+    """The name of a member, if it is a plain relative path that every Linux file system can hold.
+
+    A backslash is a character like any other there, and names that differ by case only are different ones.
+    """
+    name = member.name
+    parts = name.split("/")
+    if not name or name.startswith("/") or any(part in ("", ".", "..") for part in parts):
+        raise ArtifactError(
+            f"The artifact {label} holds the member {name!r}, which could land outside the release directory. "
+            f"{_DISTRUST}"
+        )
+    if any(ord(character) < 32 or ord(character) == 127 for character in name):
+        raise ArtifactError(f"The artifact {label} holds the member {name!r} with control characters. Rename it.")
+    try:
+        sizes = [len(part.encode("utf-8")) for part in parts]
+    except UnicodeEncodeError as error:
+        raise ArtifactError(
+            f"The artifact {label} holds the member {name!r}, which is not UTF-8. Rename it."
+        ) from error
+    if max(sizes) > _LONGEST_NAME or sum(sizes) + len(sizes) > _LONGEST_PATH:
+        raise ArtifactError(f"The artifact {label} holds a member with too long a name: {name[:80]!r}... Rename it.")
+    if parts[0] in _RESERVED:
+        raise ArtifactError(f"The artifact {label} holds {name!r}, a name that releases use themselves. Rename it.")
     return name
 
 
-def _parents(name: str) -> Iterator[str]:
-    parent = posixpath.dirname(name)
-    while parent:
-        yield parent
-        parent = posixpath.dirname(parent)
-
-
-def _check_link(tar: tarfile.TarFile, name: str, target: str, links: Mapping[str, str]) -> None:
+def _check_link(label: str, name: str, target: str, links: Mapping[str, str]) -> None:
     """Follow a link as the file system would, among the other links of the archive."""
     escape = ArtifactError(
-        f"{_subject(tar)} holds the link {name!r} -> {target!r}, which leads outside the release directory. "
-        "Do not use this file; build it again from a source you trust."
+        f"The artifact {label} holds the link {name!r} -> {target!r}, which leads outside the release directory. "
+        f"{_DISTRUST}"
     )
-    if target.startswith("/") or not target or "\0" in target:
+    if target.startswith("/") or not target or "\0" in target or len(target) > _LONGEST_PATH:
         raise escape
     position = name.split("/")[:-1]
     pending = target.split("/")
@@ -408,55 +696,14 @@ def _check_link(tar: tarfile.TarFile, name: str, target: str, links: Mapping[str
             pending = further.split("/") + pending
 
 
-def _read_manifest(tar: tarfile.TarFile, member: tarfile.TarInfo) -> dict[str, Any]:
-    stream = tar.extractfile(member)
+def _read_manifest(content: bytes, label: str) -> dict[str, Any]:
     try:
-        manifest = json.loads(stream.read(_CHUNK).decode("utf-8")) if stream is not None else None
+        manifest = json.loads(content.decode("utf-8"))
     except ValueError as error:
-        raise ArtifactError(f"{_subject(tar)} holds an unreadable {MANIFEST_MEMBER}: {error}.") from error
+        raise ArtifactError(f"The artifact {label} holds an unreadable {MANIFEST_MEMBER}: {error}.") from error
     if not isinstance(manifest, dict):
-        raise ArtifactError(f"{_subject(tar)} holds a {MANIFEST_MEMBER} that is not a JSON object.")
+        raise ArtifactError(f"The artifact {label} holds a {MANIFEST_MEMBER} that is not a JSON object.")
     return manifest
-
-
-def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, destination: str, owner: tuple[int, int]) -> None:
-    path = os.path.join(destination, _member_name(member))
-    if member.isdir():
-        _make_directory(path, owner)
-        return
-    if not os.path.isdir(os.path.dirname(path)):
-        _make_parents(os.path.dirname(path), destination, owner)
-    if member.issym():
-        os.symlink(member.linkname, path)
-        if owner != (-1, -1):
-            os.lchown(path, *owner)
-        return
-    source = tar.extractfile(member)
-    if source is None:
-        raise ArtifactError(f"{_subject(tar)} holds no content for {member.name!r}.")
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as target:
-        shutil.copyfileobj(source, target, _CHUNK)
-        if owner != (-1, -1):
-            os.fchown(target.fileno(), *owner)
-        os.fchmod(target.fileno(), 0o755 if member.mode & 0o111 else 0o644)
-    os.utime(path, (member.mtime, member.mtime))
-
-
-def _make_directory(path: str, owner: tuple[int, int]) -> None:
-    os.makedirs(path, exist_ok=True)
-    os.chmod(path, 0o755)
-    if owner != (-1, -1):
-        os.chown(path, *owner)
-
-
-def _make_parents(path: str, destination: str, owner: tuple[int, int]) -> None:
-    missing: list[str] = []
-    while path != destination and not os.path.isdir(path):
-        missing.append(path)
-        path = os.path.dirname(path)
-    for directory in reversed(missing):
-        _make_directory(directory, owner)
 
 
 def _clear(directory: str, *, itself: bool) -> None:
@@ -469,19 +716,6 @@ def _clear(directory: str, *, itself: bool) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             os.unlink(path)
-
-
-def _sync(directory: str) -> None:
-    """Flush one file system: a single call instead of one fsync for each of thousands of files."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        library = ctypes.CDLL(None, use_errno=True)
-        if library.syncfs(descriptor) != 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), directory)
-    except AttributeError:
-        os.sync()
-    finally:
-        os.close(descriptor)
 
 
 def _json(manifest: Mapping[str, Any]) -> bytes:

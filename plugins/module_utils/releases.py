@@ -5,21 +5,28 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import grp
 import json
 import os
+import posixpath
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.roastify.ops.plugins.module_utils import artifact, deployments, release_states
+from ansible_collections.roastify.ops.plugins.module_utils import (
+    artifact,
+    deployments,
+    release_assets,
+    release_files,
+    release_states,
+)
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.files import (
     read_json,
     sync_directory,
-    write_atomically,
 )
 from ansible_collections.roastify.ops.plugins.module_utils.release_states import ReleaseStates
 
@@ -186,6 +193,26 @@ def space_problem(directory: Path, needed_bytes: int, needed_files: int) -> Oper
     return None
 
 
+class ArtifactNeeded(OperationError):
+    """The content of a release is not on the host: the artifact has to be transferred first."""
+
+
+def damage(host: Host, release: Release, known: dict[tuple[int, int], str] | None = None) -> list[str]:
+    """In what a release on the host is not what was built.
+
+    Args:
+        host: where.
+        release: the release.
+        known: digests by device and inode, for releases that share files; filled on the way.
+
+    Returns:
+        A line for each difference, by path; empty if there is none.
+    """
+    found = release_files.differences(release.directory, release.manifest, known=known)
+    found += release_assets.differences(release.directory, release.manifest, host.shared)
+    return [str(difference) for difference in found]
+
+
 def stage(
     host: Host,
     identifier: str,
@@ -194,6 +221,7 @@ def stage(
     links: Mapping[str, str],
     group: str | None,
     dry_run: bool = False,
+    assets: Sequence[str] = (),
 ) -> tuple[Release | None, bool]:
     """Put a complete release beside the others; nothing live is touched.
 
@@ -201,7 +229,11 @@ def stage(
     and on disk, so that a release that can be seen is a release that can be served.
 
     Content that the host has already, in a release with another environment, is linked instead of unpacked: the
-    files of a release are never written to again, so that two releases can share them.
+    files of a release are never written to again, so that two releases can share them. Each is hashed first, so that
+    damage is not handed on.
+
+    A release that is here already is compared, file by file, with what was built. A damaged one is made anew, as a
+    whole, unless it is the live one.
 
     Args:
         host: where.
@@ -211,13 +243,16 @@ def stage(
         links: links to make in the release: path in the release -> path in the shared directory.
         group: group that may read the release; None leaves it to everybody.
         dry_run: only check.
+        assets: directories in the release whose files are served to all releases together, see ``release_assets``.
 
     Returns:
         The release (None in a dry run that would make it) and whether anything changed.
 
     Raises:
-        OperationError: wrong content, another release of that id, no space.
+        ArtifactNeeded: the artifact is not on the host, nor its content.
+        OperationError: wrong content, another release of that id, no space, the live release is damaged.
     """
+    _check_paths(links, assets)
     existing = host.release(identifier)
     if existing is not None:
         if existing.sha256 != sha256:
@@ -226,59 +261,168 @@ def stage(
                 f"not {sha256[:12]})",
                 "deploy under another release id: a complete release is never written to again",
             )
-        return existing, False
-    if os.path.lexists(host.releases / identifier):
+        problems = damage(host, existing)
+        if not problems:
+            return existing, False
+        live = host.live()
+        if live is not None and live.id == identifier:
+            raise OperationError(
+                f"release {identifier} is live, and it is not what was built",
+                "deploy again with playbooks/deploy.yml (app_release_id left empty): a new release is made beside it",
+                shown(problems),
+            )
+    elif os.path.lexists(host.releases / identifier):
         raise OperationError(
             f"{host.releases / identifier} exists but is no complete release",
             f"it was not made by this collection; look at it and move it aside: mv {host.releases / identifier} /root/",
         )
     if dry_run:
-        return None, True
+        return existing, True
     _remove_unfinished(host)
     host.states.forget_all_but([*(release.id for release in host.kept()), identifier])
-    host.states.record(identifier, release_states.STAGING)
+    if existing is None:
+        host.states.record(identifier, release_states.STAGING)
     directory = host.releases / f"{STAGING_PREFIX}{identifier}"
-    twin = next((release for release in host.kept() if release.sha256 == sha256), None)
+    final = host.releases / identifier
     try:
-        manifest = _unpack(host, archive, sha256, directory) if twin is None else _share(twin, directory)
-        _finish(host, directory, identifier, sha256, manifest, links, group)
-        os.rename(directory, host.releases / identifier)
+        manifest, listing = _fill(host, identifier, archive, sha256, directory, links)
+        _finish(host, directory, identifier, sha256, manifest, listing, links, group, assets)
+        # Nothing so far is sure to be on disk: after a power cut, a name that came first would hold empty files.
+        artifact.sync_file_system(str(directory))
+        if existing is not None:
+            # Nothing serves from it. Whoever still runs there finds the same paths again at once.
+            os.rename(final, host.releases / f"{STAGING_PREFIX}{identifier}.damaged")
+        os.rename(directory, final)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            release_assets.remove_unclaimed(host.releases, host.shared)
         raise
     sync_directory(host.releases)
-    host.states.record(identifier, release_states.VERIFIED)
+    if existing is None:
+        host.states.record(identifier, release_states.VERIFIED)
+    else:
+        # What it was before is true of it still: what it is made of is the same.
+        _remove_unfinished(host)
     return host.release(identifier), True
 
 
-def _unpack(host: Host, archive: Path, sha256: str, directory: Path) -> Mapping[str, Any]:
-    """Fill a new directory from the artifact; its manifest."""
-    if not os.path.isfile(archive):
+def shown(problems: Sequence[str], most: int = 10) -> list[str]:
+    """The first of many lines, and how many more there are.
+
+    Args:
+        problems: all of them.
+        most: how many to show.
+    """
+    more = len(problems) - most
+    return [*problems[:most], *([f"and {more} more"] if more > 0 else [])]
+
+
+def _check_paths(links: Mapping[str, str], assets: Sequence[str]) -> None:
+    """Refuse options that would have staging write outside a release, or one part of it in another."""
+    for name in [*links, *links.values(), *assets]:
+        if not name or name.startswith("/") or posixpath.normpath(name) != name or name.split("/")[0] in (".", ".."):
+            raise OperationError(
+                f"{name!r} is no plain relative path", "correct app_release_links, or app_assets (app_release_assets)"
+            )
+    tops = [*links, *assets, *release_files.OWN_FILES, release_files.ASSETS]
+    for number, name in enumerate(tops):
+        if release_files.beneath(name, tuple(tops[:number] + tops[number + 1 :])):
+            raise OperationError(
+                f"{name} stands twice, or in another one, among the links and assets of a release",
+                "correct app_release_links, or app_assets (app_release_assets)",
+            )
+    if assets and release_files.beneath(release_assets.SHARED, tuple(links.values())):
         raise OperationError(
-            f"the artifact {archive} is not on this host, and no release here has its content",
-            "deploy the artifact itself: only releases that every host keeps can do without it",
+            f"a link leads to {release_assets.SHARED} in the shared directory, where the assets of all releases are",
+            "choose another name in app_release_links",
         )
+
+
+def _fill(
+    host: Host, identifier: str, archive: Path, sha256: str, directory: Path, links: Mapping[str, str]
+) -> tuple[Mapping[str, Any], release_files.FileList]:
+    """Fill a new directory with the content of an artifact; its manifest and its list of files."""
+    damaged: list[str] = []
+    for twin in host.kept():
+        if twin.sha256 != sha256 or twin.id == identifier:
+            continue
+        try:
+            return twin.manifest, _share(twin, directory, links)
+        except release_files.ListError as error:
+            damaged.append(f"release {twin.id}: {error}")
+            shutil.rmtree(directory, ignore_errors=True)
+    if not os.path.isfile(archive):
+        raise ArtifactNeeded(
+            f"the artifact {archive} is not on this host, and no undamaged release here has its content",
+            "deploy the artifact itself (without release_kept): only releases that every host keeps can do without it",
+            damaged,
+        )
+    return _unpack(host, archive, sha256, directory)
+
+
+def _unpack(
+    host: Host, archive: Path, sha256: str, directory: Path
+) -> tuple[Mapping[str, Any], release_files.FileList]:
+    """Fill a new directory from the artifact; its manifest and its list of files."""
     found = artifact.file_sha256(str(archive))
     if found != sha256:
         raise OperationError(
             f"the artifact {archive} has SHA-256 {found}, not {sha256}: it was damaged or replaced on the way",
             "deploy again; it is transferred anew",
         )
-    try:
-        contents = artifact.inspect(str(archive))
-        problem = space_problem(host.releases, contents.unpacked_size, contents.files)
+
+    def fits(contents: artifact.Contents) -> None:
+        problem = space_problem(host.releases, contents.unpacked_size, contents.listing.entries)
         if problem:
             raise problem
-        artifact.unpack(str(archive), str(directory))
+
+    try:
+        contents = artifact.unpack(str(archive), str(directory), durable=False, accept=fits)
     except artifact.ArtifactError as error:
         raise OperationError(str(error), "nothing was changed on this host") from error
-    return contents.manifest or {}
+    return contents.manifest, contents.listing
 
 
-def _share(twin: Release, directory: Path) -> Mapping[str, Any]:
-    """Fill a new directory with hard links to the files of a release of the same content; its manifest."""
-    shutil.copytree(twin.directory, directory, symlinks=True, copy_function=os.link)
-    return twin.manifest
+def _share(twin: Release, directory: Path, links: Mapping[str, str]) -> release_files.FileList:
+    """Fill a new directory as unpacking would, with hard links to the files of a release of the same content.
+
+    Args:
+        twin: that release.
+        directory: to make.
+        links: what will be replaced in it and need not be there.
+
+    Returns:
+        The list of files.
+
+    Raises:
+        release_files.ListError: the twin is damaged, or cannot be linked to.
+    """
+    listing = release_files.read_list(twin.directory, twin.manifest)
+    place = release_files.place(twin.directory, twin.manifest)
+    owner = os.geteuid()
+    os.mkdir(directory)
+    for name in sorted(listing.directories):
+        release_files.make_directories(directory, name)
+    for name, file in listing.files.items():
+        if release_files.beneath(name, links):
+            continue
+        where = place.of(name)
+        if where is None:
+            raise release_files.ListError(f"{name} was replaced by a link to shared files")
+        problem = release_files.file_problem(twin.directory / where, file, owner)
+        if problem:
+            raise release_files.ListError(f"{where} {problem}")
+        try:
+            os.link(twin.directory / where, directory / name, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in (errno.EMLINK, errno.EXDEV):
+                raise
+            raise release_files.ListError(f"{where} cannot be linked to: {error.strerror}") from error
+    for name, target in listing.links.items():
+        os.symlink(target, directory / name)
+    _write(directory / release_files.LIST_MEMBER, listing.encode())
+    return listing
 
 
 def _finish(
@@ -287,29 +431,54 @@ def _finish(
     identifier: str,
     sha256: str,
     manifest: Mapping[str, Any],
+    listing: release_files.FileList,
     links: Mapping[str, str],
     group: str | None,
+    assets: Sequence[str],
 ) -> None:
+    """Make the content of an artifact a release: links, assets, manifest, who may enter."""
+    made: dict[str, str] = {}
     for name, target in links.items():
         path = directory / name
-        shared = host.shared / target
-        if os.path.lexists(path):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        for parent in release_files.parents(name):
+            if parent in listing.links or parent in listing.files:
+                raise OperationError(
+                    f"{name} cannot be linked to shared files: {parent} of this release is no directory",
+                    "correct app_release_links",
+                )
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif os.path.lexists(path):
+            path.unlink()
+        release_files.make_directories(directory, posixpath.dirname(name))
         # Relative to where the release will stand, so that the whole tree could be moved.
         final = host.releases / identifier / name
-        os.symlink(os.path.relpath(shared, final.parent), path)
-    content = {**manifest, "id": identifier, "sha256": sha256, "stagedAt": deployments.now()}
-    write_atomically(directory / MANIFEST, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        made[name] = os.path.relpath(host.shared / target, final.parent)
+        os.symlink(made[name], path)
+    present = release_assets.move_aside(directory, host.releases / identifier, host.shared, assets, listing)
+    content = {
+        **manifest,
+        "id": identifier,
+        "sha256": sha256,
+        "stagedAt": deployments.now(),
+        "sharedLinks": made,
+        "sharedAssets": present,
+    }
+    (directory / MANIFEST).unlink(missing_ok=True)
+    _write(directory / MANIFEST, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))
     if group is not None:
-        os.chown(directory, 0, grp.getgrnam(group).gr_gid)
+        os.chown(directory, -1, grp.getgrnam(group).gr_gid)
         os.chmod(directory, 0o750)
     else:
         os.chmod(directory, 0o755)
-    sync_directory(directory)
+    release_assets.publish(directory, host.releases, host.shared, present, listing)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Make a file in a release that is not complete yet."""
+    with open(path, "xb") as stream:
+        stream.write(content)
+        os.fchmod(stream.fileno(), release_files.PLAIN)
 
 
 def remove_environments(host: Host, but: str = "") -> list[str]:
@@ -364,7 +533,7 @@ def prunable(host: Host, keep: int) -> list[Release]:
 
 
 def prune(host: Host, doomed: Sequence[Release]) -> None:
-    """Remove releases, and the environments of those that are gone.
+    """Remove releases, and the environments and assets of those that are gone.
 
     Each is renamed first, so that a half-removed one can't be mistaken for a release.
 
@@ -378,4 +547,5 @@ def prune(host: Host, doomed: Sequence[Release]) -> None:
             os.rename(release.directory, going)
             shutil.rmtree(going)
     remove_environments(host)
+    release_assets.remove_unclaimed(host.releases, host.shared)
     host.states.forget_all_but(release.id for release in host.kept())

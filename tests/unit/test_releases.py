@@ -99,7 +99,7 @@ def test_content_that_is_here_already_is_shared_and_not_unpacked_again(host, pac
 
 
 def test_content_that_is_nowhere_is_said(host, packed):
-    with pytest.raises(OperationError, match="is not on this host, and no release here has its content"):
+    with pytest.raises(OperationError, match="is not on this host, and no undamaged release here has its content"):
         releases.stage(host, "r1", host.root / "nowhere.tar.gz", packed.sha256, {}, None)
     assert os.listdir(host.releases) == []
 
