@@ -308,9 +308,14 @@ def _path(value: str, rules: Rules) -> Finding | None:
     return None
 
 
+def _refuse_constant(name: str) -> None:
+    # Python reads NaN and Infinity, which JSON has not and JSON.parse refuses.
+    raise ValueError(name)
+
+
 def _json(value: str, rules: Rules) -> Finding | None:
     try:
-        json.loads(value)
+        json.loads(value, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return Finding("json", "is not valid JSON", "Check quotes, commas and brackets.")
     return None

@@ -187,6 +187,7 @@ def test_the_artifact_is_small_and_complete(packed, release):
     assert packed.manifest["size"] < 3_000_000
     assert packed.manifest["schemaVersion"] == "001"
     assert packed.manifest["node"] == ">=18.18"
+    assert (release / "env.schema.yml").read_bytes() == (ROOT / "examples/roastify/env.schema.yml").read_bytes()
     assert os.readlink(release / "node_modules/roastify-backend") == "../backend"
     assert not (release / "node_modules/vite").exists()
     size = sum(path.lstat().st_size for path in (release / "node_modules").rglob("*"))
@@ -300,9 +301,11 @@ def test_missing_variables_end_the_start_with_all_their_names(start, release, en
     del environment["PG_HOST"], environment["JWT_SECRET"]
     process = start(release, environment)
     assert process.process.wait(10) == 78
-    (line,) = process.log()
-    assert line["missing"] == ["PG_HOST", "JWT_SECRET"]
-    assert "PG_HOST, JWT_SECRET" in line["message"]
+    entry, *told = process.output.read_text().splitlines()
+    assert [found["variable"] for found in json.loads(entry)["problems"]] == ["PG_HOST", "JWT_SECRET"]
+    # The last lines are for people: one for each problem.
+    assert json.loads(entry)["message"].splitlines() == told
+    assert "PG_HOST is not set but required" in told[-2] and "JWT_SECRET is not set but required" in told[-1]
 
 
 def test_no_secret_reaches_the_log(application, database):

@@ -97,6 +97,8 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ("path", {}, "relative/x", "path"),
     ("path", {}, "/a/../b", "path"),
     ("json", {}, "{'a': 1}", "json"),
+    ("json", {}, '{"a": NaN}', "json"),
+    ("json", {}, "-Infinity", "json"),
     ("json", {}, "[" * 100_000, "json"),
     ("list", {}, "a,,b", "list"),
     ("list", {"min_items": 2}, "a", "too_few"),

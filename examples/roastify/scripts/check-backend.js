@@ -11,8 +11,12 @@ const path = require('node:path');
 const backend = path.join(__dirname, '..', 'backend');
 const sources = path.join(backend, 'src');
 
-for (const name of fs.readdirSync(sources).filter((file) => file.endsWith('.js'))) {
-  execFileSync(process.execPath, ['--check', path.join(sources, name)], { stdio: 'inherit' });
+const entries = fs.readdirSync(sources, { withFileTypes: true });
+const directories = [sources, ...entries.filter((entry) => entry.isDirectory()).map(({ name }) => path.join(sources, name))];
+for (const directory of directories) {
+  for (const name of fs.readdirSync(directory).filter((file) => file.endsWith('.js'))) {
+    execFileSync(process.execPath, ['--check', path.join(directory, name)], { stdio: 'inherit' });
+  }
 }
 
 const resolve = createRequire(path.join(backend, 'package.json')).resolve;

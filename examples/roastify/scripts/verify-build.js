@@ -15,6 +15,7 @@ function expect(condition, problem) {
 }
 
 expect(fs.existsSync(path.join(root, 'node_modules')), 'node_modules is missing: run npm ci');
+expect(fs.existsSync(path.join(root, 'env.schema.yml')), 'env.schema.yml is missing: without it the application does not start');
 expect(fs.existsSync(path.join(dist, 'index.html')), 'frontend/dist/index.html is missing: run npm run build:frontend');
 
 const files = fs.existsSync(assets) ? fs.readdirSync(assets) : [];

@@ -33,6 +33,17 @@ function isCardNumber(text) {
   return sum % 10 === 0;
 }
 
+class Vouched {
+  constructor(content) {
+    this.content = content;
+  }
+}
+
+/** Marks text, or a list of plain objects, that whoever made it kept free of secrets: it is logged word for word. */
+function vouched(content) {
+  return new Vouched(content);
+}
+
 function createSanitiser(secrets = []) {
   // Short values would blot out innocent text ("true", "5432").
   const known = [...new Set(secrets.filter((value) => typeof value === 'string' && value.length >= 6))];
@@ -48,6 +59,7 @@ function createSanitiser(secrets = []) {
     if (typeof value === 'string') return cleanText(value);
     if (typeof value === 'bigint') return value.toString();
     if (value === null || typeof value !== 'object') return value;
+    if (value instanceof Vouched) return value.content;
     if (value instanceof Date) return value.toISOString();
     if (seen.has(value) || depth >= DEEPEST) return '[omitted]';
     seen.add(value);
@@ -83,7 +95,7 @@ function createLog({ level = 'info', secrets = [], base = {}, write = (line) => 
         ...clean(fields),
         timestamp: new Date().toISOString(),
         level: name,
-        message: clean(String(message)),
+        message: clean(message instanceof Vouched ? message : String(message)),
         ...base,
       })}\n`);
     };
@@ -97,4 +109,4 @@ function secretValues(variables) {
   return Object.keys(variables).filter((name) => SECRET_NAME.test(name)).map((name) => variables[name]);
 }
 
-module.exports = { createLog, createSanitiser, secretValues };
+module.exports = { createLog, createSanitiser, secretValues, vouched };

@@ -6,24 +6,43 @@ const { createDatabase } = require('./database');
 const environment = require('./environment');
 const { createHealth } = require('./health');
 const { serve } = require('./lifecycle');
-const { createLog, secretValues } = require('./log');
+const { createLog, secretValues, vouched } = require('./log');
 const { watchMemory } = require('./memory');
 const { readRelease } = require('./release');
+const { parse } = require('./settings');
 
+const SCHEMA = path.join(__dirname, '..', '..', 'env.schema.yml');
 const NOT_CONFIGURED = 78;
+const LONGEST_FAREWELL_MS = 2000;
+
+/** Says why there is no start: to machines in the log, to people on stderr, whose last lines a deployment shows. */
+async function refuse(error, base) {
+  let entry;
+  createLog({ base, write: (line) => { entry = line; } }).error(
+    vouched(`cannot start: ${error.message}`),
+    { event: 'start.refused', problems: vouched(error.problems) },
+  );
+  // PM2 replaces the streams by files that are written later: whoever leaves at once leaves without a word.
+  const written = [[process.stdout, entry], [process.stderr, `cannot start: ${error.message}\n`]].map(([stream, text]) => (
+    new Promise((resolve) => { stream.write(text, resolve); })
+  ));
+  setTimeout(() => process.exit(NOT_CONFIGURED), LONGEST_FAREWELL_MS);
+  await Promise.all(written);
+  process.exit(NOT_CONFIGURED);
+}
 
 async function main() {
   const release = readRelease();
   const base = { version: release.version, release: release.id, pid: process.pid };
 
-  let settings;
+  let loaded;
   try {
-    environment.readFile();
-    settings = environment.parse(process.env);
+    loaded = environment.load({ schema: SCHEMA });
   } catch (error) {
-    createLog({ base }).error(`cannot start: ${error.message}`, { event: 'start.refused', missing: error.missing });
-    process.exit(NOT_CONFIGURED);
+    if (!(error instanceof environment.EnvironmentError)) throw error;
+    await refuse(error, base);
   }
+  const settings = parse(loaded.values);
 
   const log = createLog({ level: settings.logLevel, secrets: secretValues(process.env), base });
   for (const event of ['uncaughtException', 'unhandledRejection']) {
@@ -31,6 +50,12 @@ async function main() {
       log.error('ending after an unexpected error', { event, error });
       process.exit(1);
     });
+  }
+
+  const { warnings } = loaded.report;
+  if (warnings.length > 0) {
+    const message = ['the environment has warnings:', ...loaded.report.warningTexts(loaded.source)].join('\n  - ');
+    log.warn(vouched(message), { event: 'environment.warnings', problems: vouched(warnings) });
   }
 
   const database = createDatabase(settings.database, log);

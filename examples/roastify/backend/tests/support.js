@@ -16,8 +16,8 @@ const VARIABLES = {
   PG_HOST: 'database',
   PG_DATABASE: 'roastify',
   PG_USER: 'roastify',
-  PG_PASSWORD: 'correct horse battery staple',
-  JWT_SECRET: 'x'.repeat(64),
+  PG_PASSWORD: 'correct horse battery staple 7',
+  JWT_SECRET: '9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08',
 };
 
 /** A database that answers from memory, or as the test wants it to. */
