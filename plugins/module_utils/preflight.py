@@ -1,0 +1,153 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a release fits on every host of a fleet, and what is going to happen there: before anything is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.roastify.ops.plugins.module_utils.releases import SPACE_RESERVE
+
+_COMPARATOR = re.compile(r"(>=|<=|>|<|=|\^|~)?\s*v?(\d+|[xX*])(?:\.(\d+|[xX*]))?(?:\.(\d+|[xX*]))?(?:[-+]\S*)?")
+_MEBIBYTE = 2**20
+
+
+def problems(info: Mapping[str, Any], manifest: Mapping[str, Any]) -> list[str]:
+    """What stands in the way of a release on one host, each with what to do.
+
+    Args:
+        info: of the host, as module release_info gives it.
+        manifest: of the artifact.
+    """
+    found = []
+    if not _is_here(info, manifest):
+        wanted = _bytes_wanted(manifest)
+        if info["free_bytes"] <= wanted:
+            found.append(
+                f"not enough space: {info['free_bytes'] // _MEBIBYTE} MiB free, {wanted // _MEBIBYTE} MiB needed. "
+                "What to do: free some (old logs, a smaller app_release_keep) or enlarge the volume"
+            )
+        # -1: the file system does not count them.
+        if info["free_files"] != -1 and info["free_files"] <= manifest["files"]:
+            found.append(
+                f"not enough inodes: {info['free_files']} free, {manifest['files']} needed. What to do: remove many "
+                "small files, or enlarge the volume"
+            )
+    wanted_node = manifest.get("node")
+    if wanted_node and info["node_version"] and satisfies(info["node_version"], wanted_node) is False:
+        found.append(
+            f"Node.js {info['node_version']} runs here, and the application wants {wanted_node} (engines of its "
+            "package.json). What to do: set node_runtime_version and run the setup playbook"
+        )
+    return found
+
+
+def plan(
+    hosts: Mapping[str, Mapping[str, Any]], manifest: Mapping[str, Any], release: str, batches: Sequence[Sequence[str]]
+) -> list[dict[str, Any]]:
+    """One row for each host: how it stands, and what is going to be done.
+
+    Args:
+        hosts: of each its info, as module release_info gives it.
+        manifest: of the artifact.
+        release: id of the release.
+        batches: in which the hosts are switched.
+    """
+    batch_of = {host: number for number, batch in enumerate(batches, 1) for host in batch}
+    return [_row(host, info, manifest, release, batch_of.get(host)) for host, info in hosts.items()]
+
+
+def _row(
+    host: str, info: Mapping[str, Any], manifest: Mapping[str, Any], release: str, batch: int | None
+) -> dict[str, Any]:
+    live = info["live"] or {}
+    if live.get("id") == release:
+        action = "nothing: it is live"
+    elif any(kept["id"] == release for kept in info["kept"]):
+        action = "switch: it is here"
+    elif _is_here(info, manifest):
+        action = "share files, switch"
+    else:
+        action = "transfer, switch"
+    needed = 0 if _is_here(info, manifest) else _bytes_wanted(manifest) // _MEBIBYTE
+    return {
+        "host": host,
+        "serves": live.get("version"),
+        "healthy": (info["health"] or {}).get("healthy"),
+        "to do": action,
+        "batch": batch,
+        "MiB free": info["free_bytes"] // _MEBIBYTE,
+        "MiB needed": needed,
+        "Node.js": info["node_version"],
+        "lock": (info["lock"] or {}).get("holder"),
+    }
+
+
+def _is_here(info: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
+    return any(kept["sha256"] == manifest["sha256"] for kept in info["kept"])
+
+
+def _bytes_wanted(manifest: Mapping[str, Any]) -> int:
+    return int(manifest["size"]) + int(manifest["unpackedSize"]) + SPACE_RESERVE
+
+
+def satisfies(version: str, wanted: str) -> bool | None:
+    """Whether a version of Node.js is in a range, as package.json writes it.
+
+    Args:
+        version: for instance 18.20.8.
+        wanted: for instance ``>=18 <25`` or ``^20.1 || 22``.
+
+    Returns:
+        None if the range uses more of npm's grammar than comparators, ``^``, ``~``, ``x`` and ``||``
+        (docs.npmjs.com, semver): what is not understood must not stop a deployment.
+    """
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    if len(numbers) != 3:
+        return None
+    answers = [_in_all(numbers, alternative) for alternative in wanted.split("||")]
+    return None if None in answers else any(answers)
+
+
+def _in_all(version: tuple[int, ...], wanted: str) -> bool | None:
+    if re.search(r"\s-\s", wanted):
+        return None
+    text = wanted.strip()
+    position, good = 0, True
+    while position < len(text):
+        match = _COMPARATOR.match(text, position)
+        if match is None:
+            return None
+        good = good and _holds(version, match[1] or "", [match[2], match[3], match[4]])
+        position = match.end()
+        position += len(text[position:]) - len(text[position:].lstrip())
+    return good
+
+
+def _holds(version: tuple[int, ...], operator: str, parts: Sequence[str | None]) -> bool:
+    """One comparator; what is left out or x stands for any number."""
+    known: list[int] = []
+    for part in parts:
+        if part is None or not part.isdigit():
+            break
+        known.append(int(part))
+    if not known:
+        return True
+    low = (*known, 0, 0)[:3]
+    if operator == "^":
+        fixed = next((index for index, number in enumerate(known) if number), len(known) - 1)
+        return version >= low and version[: fixed + 1] == low[: fixed + 1]
+    if operator == "~":
+        fixed = min(len(known), 2)
+        return version >= low and version[:fixed] == low[:fixed]
+    prefix = version[: len(known)]
+    return {
+        "": prefix == tuple(known),
+        "=": prefix == tuple(known),
+        ">=": version >= low,
+        "<": version < low,
+        ">": prefix > tuple(known),
+        "<=": prefix <= tuple(known),
+    }[operator]

@@ -1,0 +1,86 @@
+"""Whether a release fits, and what is going to happen."""
+
+import pytest
+from ansible_collections.roastify.ops.plugins.module_utils import preflight
+
+MANIFEST = {"sha256": "new", "size": 8 * 2**20, "unpackedSize": 24 * 2**20, "files": 3000, "node": ">=18 <25"}
+
+
+def host(**changes):
+    return {
+        "live": {"id": "r1", "version": "1.0.0"},
+        "kept": [{"id": "r1", "sha256": "old"}],
+        "health": {"healthy": True},
+        "free_bytes": 2**30,
+        "free_files": 100_000,
+        "node_version": "18.20.8",
+        "lock": None,
+        **changes,
+    }
+
+
+def test_a_release_that_fits():
+    assert preflight.problems(host(), MANIFEST) == []
+    assert preflight.problems(host(free_files=-1), MANIFEST) == []
+
+
+def test_everything_in_the_way_is_told_at_once():
+    space, inodes, node = preflight.problems(
+        host(free_bytes=40 * 2**20, free_files=2999, node_version="16.20.2"), MANIFEST
+    )
+    assert space.startswith("not enough space: 40 MiB free, 96 MiB needed. What to do:")
+    assert inodes.startswith("not enough inodes: 2999 free, 3000 needed. What to do:")
+    assert node.startswith("Node.js 16.20.2 runs here, and the application wants >=18 <25")
+
+
+def test_what_is_here_needs_no_space():
+    assert preflight.problems(host(free_bytes=0, kept=[{"id": "r1", "sha256": "new"}]), MANIFEST) == []
+
+
+def test_the_plan_says_what_happens_on_each_host():
+    fleet = {
+        "app1": host(live={"id": "r2", "version": "2"}, kept=[{"id": "r2", "sha256": "new"}]),
+        "app2": host(kept=[{"id": "r2", "sha256": "new"}]),
+        "app3": host(kept=[{"id": "r9", "sha256": "new"}]),
+        "app4": host(live=None, kept=[], health=None),
+    }
+    rows = preflight.plan(fleet, MANIFEST, "r2", [["app1"], ["app2", "app3", "app4"]])
+    assert [(row["host"], row["to do"], row["batch"], row["MiB needed"]) for row in rows] == [
+        ("app1", "nothing: it is live", 1, 0),
+        ("app2", "switch: it is here", 2, 0),
+        ("app3", "share files, switch", 2, 0),
+        ("app4", "transfer, switch", 2, 96),
+    ]
+    assert rows[3]["serves"] is None and rows[3]["healthy"] is None
+
+
+@pytest.mark.parametrize(
+    ("version", "wanted", "expected"),
+    [
+        ("18.20.8", ">=18", True),
+        ("18.20.8", ">=18 <25", True),
+        ("18.20.8", ">= 18.0.0 < 25", True),
+        ("25.0.0", ">=18 <25", False),
+        ("18.20.8", "^18", True),
+        ("18.1.0", "^18.2", False),
+        ("19.0.0", "^18.2", False),
+        ("18.20.8", "~18.20", True),
+        ("18.21.0", "~18.20.1", False),
+        ("18.21.0", "~18", True),
+        ("18.20.8", "18", True),
+        ("18.20.8", "18.x", True),
+        ("18.20.8", "*", True),
+        ("18.20.8", "18.20.7", False),
+        ("18.20.8", ">18", False),
+        ("19.0.0", ">18", True),
+        ("18.20.8", "<=18", True),
+        ("22.3.0", "^18 || ^20 || >=22", True),
+        ("21.3.0", "^18 || ^20 || >=22", False),
+        ("v20.1.0", "20", True),
+        ("18.20.8", "16 - 18", None),
+        ("18.20.8", "lts/*", None),
+        ("unknown", ">=18", None),
+    ],
+)
+def test_ranges_of_versions(version, wanted, expected):
+    assert preflight.satisfies(version, wanted) is expected
