@@ -12,11 +12,12 @@ def reusable_release(hosts: Sequence[Mapping[str, Any]], sha256: str) -> str | N
     """The release that is to be deployed, if hosts have it.
 
     A release is an artifact and an environment. A host that has neither under this id gets both; one that has
-    something else under it rules the id out.
+    something else under it rules the id out, and so does one whose release is damaged.
 
     Args:
-        hosts: of each host its ``kept`` releases (mappings with ``id`` and ``sha256``), the id of its ``live`` one
-            or None, and ``alike``: names of environments, ``<release id>.env``, that equal the one to be deployed.
+        hosts: of each host its ``kept`` releases (mappings with ``id``, ``sha256`` and, where somebody looked,
+            ``intact``), the id of its ``live`` one or None, and ``alike``: names of environments,
+            ``<release id>.env``, that equal the one to be deployed.
         sha256: of the artifact to be deployed.
 
     Returns:
@@ -26,7 +27,8 @@ def reusable_release(hosts: Sequence[Mapping[str, Any]], sha256: str) -> str | N
     unfit: set[str] = set()
     for host in hosts:
         for release in host["kept"]:
-            fits = release["sha256"] == sha256 and f"{release['id']}.env" in host["alike"]
+            sound = release.get("intact") is not False
+            fits = sound and release["sha256"] == sha256 and f"{release['id']}.env" in host["alike"]
             (fitting if fits else unfit).add(release["id"])
     live = [host["live"] for host in hosts]
     # Ids begin with their time.

@@ -213,6 +213,67 @@ def damage(host: Host, release: Release, known: dict[tuple[int, int], str] | Non
     return [str(difference) for difference in found]
 
 
+class Examination:
+    """Compares releases of a host with what was built, each once.
+
+    Args:
+        host: where.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._known: dict[tuple[int, int], str] = {}
+        #: By release id: in what it is not what was built.
+        self.damage: dict[str, list[str]] = {}
+        #: Ids of the releases that are.
+        self.intact: set[str] = set()
+
+    def sound(self, release: Release) -> bool:
+        """Whether a release is what was built.
+
+        Args:
+            release: the release.
+        """
+        if release.id not in self.damage and release.id not in self.intact:
+            try:
+                problems = damage(self._host, release, self._known)
+            except OSError as error:  # for instance, it is being pruned right now
+                problems = [f"{error.filename} cannot be read: {error.strerror}"]
+            if problems:
+                self.damage[release.id] = problems
+            else:
+                self.intact.add(release.id)
+        return release.id in self.intact
+
+    def of(self, release: str) -> bool | None:
+        """Whether a release is intact; None if nobody looked.
+
+        Args:
+            release: its id.
+        """
+        return False if release in self.damage else True if release in self.intact else None
+
+
+def previous(
+    host: Host, live: Release | None, kept: Sequence[Release], examination: Examination | None = None
+) -> Release | None:
+    """The release that a rollback without an argument returns to.
+
+    Args:
+        host: where.
+        live: the live release.
+        kept: the complete releases of the host.
+        examination: compares the release with what was built; a damaged one is passed over.
+    """
+    names = [release.id for release in kept]
+    while True:
+        identifier = host.states.previous(live.id if live else None, names)
+        release = host.release(identifier) if identifier else None
+        if release is None or examination is None or examination.sound(release):
+            return release
+        names.remove(release.id)
+
+
 def stage(
     host: Host,
     identifier: str,
@@ -318,6 +379,18 @@ def shown(problems: Sequence[str], most: int = 10) -> list[str]:
     return [*problems[:most], *([f"and {more} more"] if more > 0 else [])]
 
 
+def damaged(release: Release, problems: Sequence[str], remedy: str) -> str:
+    """A release that is not what was built, told to a person.
+
+    Args:
+        release: the release.
+        problems: in what it differs.
+        remedy: what to do.
+    """
+    cause = f"release {release.id} is not what was built: {len(problems)} difference{'s'[: len(problems) != 1]}"
+    return str(OperationError(cause, remedy, shown(problems)))
+
+
 def _check_paths(links: Mapping[str, str], assets: Sequence[str]) -> None:
     """Refuse options that would have staging write outside a release, or one part of it in another."""
     for name in [*links, *links.values(), *assets]:
@@ -332,7 +405,7 @@ def _check_paths(links: Mapping[str, str], assets: Sequence[str]) -> None:
                 f"{name} stands twice, or in another one, among the links and assets of a release",
                 "correct app_release_links, or app_assets (app_release_assets)",
             )
-    if assets and release_files.beneath(release_assets.SHARED, tuple(links.values())):
+    if assets and any(release_files.beneath(target, (release_assets.SHARED,)) for target in links.values()):
         raise OperationError(
             f"a link leads to {release_assets.SHARED} in the shared directory, where the assets of all releases are",
             "choose another name in app_release_links",
@@ -533,7 +606,7 @@ def prunable(host: Host, keep: int) -> list[Release]:
 
 
 def prune(host: Host, doomed: Sequence[Release]) -> None:
-    """Remove releases, and the environments and assets of those that are gone.
+    """Remove releases, what killed runs left, and the environments and assets of releases that are gone.
 
     Each is renamed first, so that a half-removed one can't be mistaken for a release.
 
@@ -541,6 +614,7 @@ def prune(host: Host, doomed: Sequence[Release]) -> None:
         host: where.
         doomed: what ``prunable`` named.
     """
+    _remove_unfinished(host)
     for release in doomed:
         going = host.releases / f"{STAGING_PREFIX}{release.id}.removing"
         with contextlib.suppress(FileNotFoundError):

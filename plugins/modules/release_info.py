@@ -29,6 +29,12 @@ options:
     description: Whether PM2 is asked for its processes; this costs about half a second.
     type: bool
     default: false
+  verify:
+    description:
+      - Whether the live release, the one a rollback would return to and O(release) are compared, file by file, with
+        what was built. This reads them whole, at about half a gigabyte a second.
+    type: bool
+    default: false
   journal_entries:
     description: How many of the newest journal records come back.
     type: int
@@ -62,6 +68,7 @@ previous:
   description:
     - Manifest of the release that a rollback would return to; null if there is none. C(schemaObstacle) says why it does
       not work with the schema that the live release brought, or is null.
+    - With O(verify), a damaged one is passed over.
   returned: always
   type: dict
 target:
@@ -72,9 +79,14 @@ kept:
   description:
     - Complete releases, by id, each with its recorded C(state), which is V(verified), V(ready), V(live), V(previous)
       or V(failed).
+    - With O(verify), C(intact) says of those that were compared whether they are what was built; it is null for others.
   returned: always
   type: list
   elements: dict
+damage:
+  description: With O(verify), by the id of each release that is not what was built, in what it differs.
+  returned: always
+  type: dict
 journal:
   description: The newest records of the journal, oldest first.
   returned: always
@@ -139,7 +151,12 @@ import time
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.roastify.ops.plugins.module_utils import application_log, health, schema_compatibility
+from ansible_collections.roastify.ops.plugins.module_utils import (
+    application_log,
+    health,
+    releases,
+    schema_compatibility,
+)
 from ansible_collections.roastify.ops.plugins.module_utils.application_arguments import (
     application_arguments,
     host_of,
@@ -147,6 +164,9 @@ from ansible_collections.roastify.ops.plugins.module_utils.application_arguments
 )
 from ansible_collections.roastify.ops.plugins.module_utils.deploy_locks import read_lock
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+
+LIVE_REMEDY = "deploy again: a release that is not what was built is not used again, a new one is made beside it"
+TARGET_REMEDY = "name another release, or deploy the version again: a new release is made beside the damaged one"
 
 
 def node_version():
@@ -166,6 +186,7 @@ def main():
             health_path=dict(type="str", default="/health"),
             release=dict(type="str"),
             processes=dict(type="bool", default=False),
+            verify=dict(type="bool", default=False),
             journal_entries=dict(type="int", default=10),
         ),
         supports_check_mode=True,
@@ -191,8 +212,16 @@ def main():
         problems.append("Node.js is not installed on this host\nWhat to do: run the setup playbook first")
     target = attempt(lambda: host.find(module.params["release"])) if module.params["release"] else None
     live_id = live.id if live else None
-    previous_id = host.states.previous(live_id, [release.id for release in kept])
-    previous = host.release(previous_id) if previous_id else None
+    examination = releases.Examination(host)
+    previous = releases.previous(host, live, kept, examination if module.params["verify"] else None)
+    if module.params["verify"]:
+        for release in (live, target):
+            if release is not None:
+                examination.sound(release)
+        if live and live.id in examination.damage:
+            module.warn(releases.damaged(live, examination.damage[live.id], LIVE_REMEDY))
+        if target and target.id in examination.damage:
+            problems.append(releases.damaged(target, examination.damage[target.id], TARGET_REMEDY))
     answer = health.probe("127.0.0.1", module.params["port"], module.params["health_path"]) if live else None
 
     def described(release):
@@ -216,7 +245,15 @@ def main():
         live=dict(live.manifest) if live else None,
         previous=described(previous),
         target=described(target),
-        kept=[dict(release.manifest, state=host.states.of(release.id, live_id).state) for release in kept],
+        kept=[
+            dict(
+                release.manifest,
+                state=host.states.of(release.id, live_id).state,
+                intact=examination.of(release.id),
+            )
+            for release in kept
+        ],
+        damage={release: releases.shown(lines) for release, lines in examination.damage.items()},
         journal=[record.as_dict() for record in records[-module.params["journal_entries"] :]],
         lock=read_lock(host),
         health=dict(healthy=answer.problem() is None, version=answer.version, answer=answer.describe())

@@ -12,7 +12,10 @@ author: The roastify.ops maintainers (!UNKNOWN)
 description:
   - Checks a transferred artifact against its SHA-256, looks at every member, unpacks it under a name that
     nothing follows, links the shared files and gives it its own name in one step.
-  - A release that is complete already is left alone. Nothing live is touched.
+  - A release that is complete already is compared, file by file, with what was built, and left alone if it is that;
+    if not, it is made anew, unless it is live. Nothing live is touched.
+  - Where the host has a release of the same artifact, its files are hashed and shared by hard links, so that the
+    artifact need not be there.
 options:
   root:
     description: Directory that holds C(releases/) and C(shared/).
@@ -34,6 +37,20 @@ options:
     description: Links to make in the release, path in the release to path in C(shared/).
     type: dict
     default: {.env: .env}
+  assets:
+    description:
+      - Directories in the release whose files have names that bear a hash of their content. They are served from
+        C(shared/assets/), where those of all kept releases are, so that open pages and hosts that serve another
+        release find them, too. A release that lacks one of them is staged all the same.
+    type: list
+    elements: str
+    default: []
+  artifact_follows:
+    description:
+      - If O(artifact) is needed and is not there, say so by RV(artifact_needed) instead of failing, because it can be
+        transferred then, and this module be called again.
+    type: bool
+    default: false
   group:
     description: Group that may enter the release; everybody may if it is left out.
     type: str
@@ -57,9 +74,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 release:
-  description: Manifest of the release; in check mode null if it would be made.
+  description: Manifest of the release; in check mode null if it would be made, and null if the artifact is needed.
   returned: success
   type: dict
+artifact_needed:
+  description: >-
+    Why nothing was staged: the artifact is not on the host, and no undamaged release has its content. Empty if the
+    release is complete.
+  returned: success
+  type: str
 """
 
 from pathlib import Path
@@ -78,6 +101,8 @@ def main():
             artifact=dict(type="path", required=True),
             sha256=dict(type="str", required=True),
             links=dict(type="dict", default={".env": ".env"}),
+            assets=dict(type="list", elements="str", default=[]),
+            artifact_follows=dict(type="bool", default=False),
             group=dict(type="str"),
             deployment=dict(type="str"),
         ),
@@ -99,7 +124,12 @@ def main():
                 options["links"],
                 options["group"],
                 dry_run=module.check_mode,
+                assets=options["assets"],
             )
+    except releases.ArtifactNeeded as needed:
+        if not options["artifact_follows"]:
+            module.fail_json(msg=f"Staging release {options['release']} failed: {needed}")
+        module.exit_json(changed=False, release=None, artifact_needed=str(needed))
     except (OperationError, OSError) as error:
         module.fail_json(msg=f"Staging release {options['release']} failed: {error}")
     if not module.check_mode:
@@ -108,6 +138,7 @@ def main():
     module.exit_json(
         changed=changed,
         release=dict(release.manifest) if release else None,
+        artifact_needed="",
         diff=dict(before="", after=added, before_header=str(host.releases), after_header=str(host.releases)),
     )
 

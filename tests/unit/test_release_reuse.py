@@ -24,6 +24,9 @@ def host(kept, alike, live=None):
         ([host([OLD], ["r1"], "r1"), host([OLD], [], "r1")], None),  # one host's environment changed
         ([host([OLD, NEW], ["r2"], "r1"), host([OLD], ["r1"], "r1")], "r2"),
         ([host([OLD], ["r1", "gone"], "r1")], "r1"),
+        ([host([{**OLD, "intact": True}], ["r1"], "r1")], "r1"),
+        ([host([{**OLD, "intact": False}], ["r1"], "r1")], None),  # damaged: not used again
+        ([host([OLD], ["r1"], "r1"), host([{**OLD, "intact": False}], ["r1"], "r1")], None),
     ],
 )
 def test_a_release_is_an_artifact_and_an_environment(hosts, expected):
