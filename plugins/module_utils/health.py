@@ -5,10 +5,13 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 #: Seconds within which a health request must be answered (seed document, property 4).
 ANSWER_LIMIT = 2.0
@@ -80,6 +83,43 @@ class Answer:
         return f"HTTP {self.code} in {self.milliseconds} ms: {said}"
 
 
+class _Until(io.RawIOBase):
+    """What http.client wants of a socket, with one deadline for everything: a time-out of a socket starts anew with
+    every byte, and who sends one a second would never be late.
+
+    Args:
+        connected: the socket.
+        deadline: by the monotonic clock.
+    """
+
+    def __init__(self, connected: socket.socket, deadline: float) -> None:
+        super().__init__()
+        self._socket = connected
+        self._deadline = deadline
+
+    def _hurry(self) -> socket.socket:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._socket.settimeout(left)
+        return self._socket
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._hurry().recv_into(buffer)
+
+    def sendall(self, data: bytes) -> None:
+        self._hurry().sendall(data)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def close(self) -> None:
+        """Nothing: http.client lets go of the socket while it still reads the answer. Who opened it closes it."""
+
+
 def probe(
     host: str,
     port: int,
@@ -94,7 +134,7 @@ def probe(
         host: address to connect to.
         port: TCP port.
         path: path of the health check, for instance ``/health``.
-        limit: seconds for connecting and for each read.
+        limit: seconds for all of it, from connecting to the last byte.
         host_header: value of the Host header; the address by default.
         tls: whether to speak HTTPS, with the certificate checked against what the machine trusts.
 
@@ -108,21 +148,26 @@ def probe(
 
     kind = http.client.HTTPSConnection if tls else http.client.HTTPConnection
     connection = kind(host, port, timeout=limit)
+    connected: socket.socket | None = None
     try:
+        connection.connect()
+        connected = connection.sock
+        connection.sock = _Until(connected, started + limit)
         headers = {"Connection": "close", "Accept": "application/json", "User-Agent": "health-gate"}
         if host_header:
             headers["Host"] = host_header
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()
         body = response.read(BODY_LIMIT).decode("utf-8", "replace")
-    except TimeoutError:
+    except (TimeoutError, socket.timeout):  # two kinds of errors in Python 3.9
         return Answer(error=f"no answer within {limit:g} s", milliseconds=elapsed())
     except ConnectionRefusedError:
         return Answer(error=f"{_NOTHING_LISTENS} on {host}:{port}", milliseconds=elapsed())
     except (OSError, http.client.HTTPException) as problem:
         return Answer(error=f"{type(problem).__name__}: {problem}", milliseconds=elapsed())
     finally:
-        connection.close()
+        if connected is not None:
+            connected.close()
     milliseconds = elapsed()
     if milliseconds > limit * 1000:
         return Answer(error=f"answered after more than {limit:g} s", milliseconds=milliseconds)

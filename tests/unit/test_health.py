@@ -1,5 +1,6 @@
 """The health gate, asked of real sockets."""
 
+import contextlib
 import http.server
 import json
 import socket
@@ -106,3 +107,49 @@ def test_the_gate_gives_up_and_shows_what_it_saw():
 def test_the_gate_does_not_wait_for_the_dead():
     gate = Gate(patience=60)
     assert gate.wait(lambda: BAD, lambda: "the process ended with exit code 1") == "the process ended with exit code 1"
+
+
+@pytest.mark.parametrize(
+    "begin", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-Padding: "], ids=["in the body", "in the header"]
+)
+def test_who_sends_a_byte_now_and_then_is_late_too(begin):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def dawdle():
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(begin)
+                for _ in range(200):
+                    time.sleep(0.05)
+                    connection.sendall(b" ")
+
+        thread = threading.Thread(target=dawdle, daemon=True)
+        thread.start()
+        answer = health.probe("127.0.0.1", listener.getsockname()[1], "/health", limit=0.3)
+    thread.join(20)
+    assert answer.problem() == "no answer within 0.3 s"
+    assert answer.milliseconds < 5_000
+
+
+def test_an_opened_gate_stays_open_as_long_as_all_is_well():
+    gate = Gate(wanted=2, interval=0.001)
+    assert gate.stay_open(lambda: GOOD, 0.02, lambda: None) is None
+    assert gate.asked > 2
+    asked = gate.asked
+    assert gate.stay_open(lambda: BAD, 0, lambda: None) is None
+    assert gate.asked == asked
+
+
+def test_one_bad_answer_shuts_it_again():
+    answers = iter([GOOD, BAD])
+    gate = Gate(wanted=2, interval=0.001)
+    reason = gate.stay_open(lambda: next(answers), 60, lambda: None)
+    assert reason == "healthy 2 times in a row, but then: HTTP 503 instead of 200"
+    assert gate.last == BAD
+
+
+def test_the_end_of_the_process_is_a_better_reason_than_the_end_of_its_socket():
+    ends = iter([None, None, None, "the process ended with signal SIGKILL"])
+    refused = Answer(error="nothing listens on 127.0.0.1:5001")
+    reason = Gate(wanted=2, interval=0.001).stay_open(lambda: refused, 60, lambda: next(ends))
+    assert reason == "healthy 2 times in a row, but then: the process ended with signal SIGKILL"
