@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import sys
@@ -17,9 +18,9 @@ REGION = "eu-west-1"
 KEYS = {"aws_access_key_id": "AKIAMOTOFAKE00000000", "aws_secret_access_key": "moto-fake-secret-0000"}
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    """The address of a moto server."""
+@contextlib.contextmanager
+def running() -> Iterator[str]:
+    """The address of a moto server that runs until the block ends."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -43,6 +44,13 @@ def moto() -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(10)
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[str]:
+    """The address of a moto server."""
+    with running() as address:
+        yield address
 
 
 def reset(moto: str) -> None:
