@@ -38,7 +38,6 @@ def test_the_record_has_the_fields_of_the_seed(application):
         ("/releases", "root", 0o750),
         ("/current/.release.json", "root", 0o644),
         ("/current/backend/src/server.js", "root", 0o644),
-        ("/current/.env", "roastify", 0o600),
         ("/shared/environments", "root", 0o750),
         ("/shared/logs", "roastify", 0o750),
         ("/deployments.jsonl", "root", 0o644),
@@ -63,6 +62,7 @@ def test_the_application_cannot_write_to_its_code(application):
 def test_the_environment_is_that_of_the_release(application):
     link = application.run(f"readlink {application.root}/current/.env")
     assert link == f"../../shared/environments/{application.live['id']}.env"
+    assert application.run(f"stat -L -c '%U %a' {application.root}/current/.env") == "roastify 600"
 
 
 def test_no_lock_is_left(host, application):
