@@ -105,7 +105,7 @@ class Validation:
             )
             return
         if not rules.get("allow_placeholder") and value not in allowed:
-            more = [str(item) for item in rules.get("placeholders", ())]
+            more = [env_types.text_of(item) for item in rules.get("placeholders", ())]
             if secret:
                 more += self.schema.examples.get(name, ())
             host = env_types.host_of(kind, value)

@@ -92,7 +92,7 @@ variables:
   DATA: {type: json, default: {a: [1, 2.0, true, "ü"]}}
   FOOD: {type: list, separator: ;, items: {type: integer, min: 1}, min_items: 2, max_items: 3}
   HOSTS: {type: list, items: {type: host, forbid_local: true, min_length: 3}}
-  KEY: {secret: true, min_entropy: 60.5, example: what-everybody-knows, placeholders: [open-sesame, 42]}
+  KEY: {secret: true, min_entropy: 60.5, example: what-everybody-knows, placeholders: [open-sesame, 42, on, 1.50]}
   SECOND_KEY:
     secret: true
     min_length: 8
@@ -105,8 +105,8 @@ variables:
   GONE: {deprecated: ''}
   PLACEHOLDERS: {allow_placeholder: true}
   FORBIDDEN: {environments: {wild: {forbidden: true, remedy: Not here.}, free: {forbidden: true}}}
-  LEFT: {type: integer}
-  RIGHT: {type: number, default: 10}
+  LEFT: &numbers {type: integer}
+  RIGHT: {<<: *numbers, type: number, default: 10}
   TWIN: {}
 groups:
   - {name: A pair, rule: all_or_none, variables: [LEFT, MAIL, WAY]}

@@ -479,3 +479,8 @@ def test_no_schema_with_no_file_breaks_the_engine(seed: int, pieces: list[str], 
     json.dumps(report.as_dict())
     for text in env_templates.files(own).values():
         assert text.startswith("# ")
+
+
+def test_placeholders_of_the_schema_are_written_as_in_a_file() -> None:
+    own = schema({"A": {"placeholders": [True, 1.5, "on"]}})
+    assert [len(errors(own, f"A={value}\n")) for value in ("true", "1.5", "on", "True", "off")] == [1, 1, 1, 0, 0]

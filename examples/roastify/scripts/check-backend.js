@@ -12,7 +12,8 @@ const backend = path.join(__dirname, '..', 'backend');
 const sources = path.join(backend, 'src');
 
 const entries = fs.readdirSync(sources, { withFileTypes: true });
-const directories = [sources, ...entries.filter((entry) => entry.isDirectory()).map(({ name }) => path.join(sources, name))];
+const inside = entries.filter((entry) => entry.isDirectory()).map(({ name }) => path.join(sources, name));
+const directories = [sources, ...inside];
 for (const directory of directories) {
   for (const name of fs.readdirSync(directory).filter((file) => file.endsWith('.js'))) {
     execFileSync(process.execPath, ['--check', path.join(directory, name)], { stdio: 'inherit' });

@@ -23,11 +23,9 @@ async function refuse(error, base) {
     { event: 'start.refused', problems: vouched(error.problems) },
   );
   // PM2 replaces the streams by files that are written later: whoever leaves at once leaves without a word.
-  const written = [[process.stdout, entry], [process.stderr, `cannot start: ${error.message}\n`]].map(([stream, text]) => (
-    new Promise((resolve) => { stream.write(text, resolve); })
-  ));
+  const written = (stream, text) => new Promise((resolve) => { stream.write(text, resolve); });
   setTimeout(() => process.exit(NOT_CONFIGURED), LONGEST_FAREWELL_MS);
-  await Promise.all(written);
+  await Promise.all([written(process.stdout, entry), written(process.stderr, `cannot start: ${error.message}\n`)]);
   process.exit(NOT_CONFIGURED);
 }
 

@@ -146,7 +146,8 @@ function problemsOf({ entries, skipped }, known) {
       problems.push(problem({ severity, code, variable: key, message: `${key} ${message}`, remedy, line }));
     };
     if (first.has(key)) {
-      say(WARNING, 'duplicate', `is set again (first in line ${first.get(key)}); the last one counts.`, 'Keep one of them.');
+      const message = `is set again (first in line ${first.get(key)}); the last one counts.`;
+      say(WARNING, 'duplicate', message, 'Keep one of them.');
     } else first.set(key, line);
     if (unclosedQuote) {
       say(
@@ -164,7 +165,8 @@ function problemsOf({ entries, skipped }, known) {
         'Put quotes around the value, or a space before the # of a comment.',
       );
     }
-    const swallowed = value.includes('\n') ? [...value.matchAll(ASSIGNMENT)].map(([, name]) => name).filter((name) => known.includes(name)) : [];
+    const assigned = value.includes('\n') ? [...value.matchAll(ASSIGNMENT)].map(([, name]) => name) : [];
+    const swallowed = assigned.filter((name) => known.includes(name));
     if (swallowed.length > 0) {
       say(
         ERROR,

@@ -8,8 +8,9 @@
 //
 //   const { values } = environment.load({ schema: path.join(root, 'env.schema.yml') });
 //
-// What is left to the deployment, and only warned of there: lines that other readers than dotenv would read
-// in another way. The deployment also checks the schema itself.
+// Which environment's rules hold is said by the variable that the schema names in `environment_variable`; without
+// it, the base rules hold. Left to the deployment are: lines that other readers than dotenv would read in another
+// way (it only warns of them), a file that is that of another environment, and checking the schema itself.
 
 const fs = require('node:fs');
 const path = require('node:path');
@@ -66,7 +67,9 @@ function hideOddNames(report, schema) {
   const shown = new Map();
   for (const name of new Set(report.problems.map(({ variable }) => variable))) {
     if (Object.hasOwn(schema.variables, name) || !name || secrets.presentable(name)) continue;
-    if (shown.size > 100 || secrets.nearest(name, schema.names) === null) shown.set(name, `(a name of ${name.length} characters)`);
+    if (shown.size > 100 || secrets.nearest(name, schema.names) === null) {
+      shown.set(name, `(a name of ${name.length} characters)`);
+    }
   }
   report.problems = report.problems.map((found) => {
     const name = found.variable;
@@ -109,7 +112,9 @@ function judge(schema, text, variables) {
   report.shorten();
   hideOddNames(report, schema);
   const values = Object.create(null);
-  for (const name of schema.names) values[name] = validation.value(name) ?? validation.valueOrDefault(name) ?? undefined;
+  for (const name of schema.names) {
+    values[name] = validation.value(name) ?? validation.valueOrDefault(name) ?? undefined;
+  }
   return { report, values };
 }
 

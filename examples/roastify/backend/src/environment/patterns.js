@@ -126,7 +126,9 @@ class Reader {
       }
       low = from === '' ? 0 : Number(from);
       high = to === '' ? Infinity : Number(to);
-      if (low >= LARGEST_REPEAT || (to !== '' && high >= LARGEST_REPEAT)) throw new PatternError('the repeat is too large');
+      if (low >= LARGEST_REPEAT || (to !== '' && high >= LARGEST_REPEAT)) {
+        throw new PatternError('the repeat is too large');
+      }
       if (high < low) throw new PatternError('min repeat greater than max repeat');
     } else return false;
 
@@ -211,7 +213,9 @@ class Reader {
   }
 
   identifier(text) {
-    if (!/^[\p{L}\p{Nl}_][\p{L}\p{Nl}\p{Mn}\p{Mc}\p{Nd}\p{Pc}]*$/u.test(text)) throw new PatternError('bad character in group name');
+    if (!/^[\p{L}\p{Nl}_][\p{L}\p{Nl}\p{Mn}\p{Mc}\p{Nd}\p{Pc}]*$/u.test(text)) {
+      throw new PatternError('bad character in group name');
+    }
     return text;
   }
 
@@ -224,7 +228,9 @@ class Reader {
     if (number >= this.groups.length || number === 0) throw new PatternError('invalid group reference');
     const width = this.groups[number];
     if (width === null) throw new PatternError('cannot refer to an open group');
-    if (this.behind !== undefined && number >= this.behind) throw new PatternError('cannot refer to group defined in the same lookbehind subpattern');
+    if (this.behind !== undefined && number >= this.behind) {
+      throw new PatternError('cannot refer to group defined in the same lookbehind subpattern');
+    }
     return { kind: 'group', source: `(?:\\${number})`, ...width };
   }
 
@@ -398,7 +404,9 @@ class Reader {
       if (this.next === '-' && this.characters[this.position + 1] !== ']') {
         this.position += 1;
         const to = this.member(flags);
-        if (from.code === undefined || to.code === undefined || to.code < from.code) throw new PatternError('bad character range');
+        if (from.code === undefined || to.code === undefined || to.code < from.code) {
+          throw new PatternError('bad character range');
+        }
         part = `${literal(from.code)}-${literal(to.code)}`;
       }
       if (from.negative) alternatives.push(`[^${part}]`);
@@ -407,8 +415,9 @@ class Reader {
     this.position += 1;
     if (positives.length > 0) alternatives.push(`[${positives.join('')}]`);
     const any = alternatives.join('|');
-    let source = alternatives.length === 1 ? any : `(?:${any})`;
-    if (negative) source = alternatives.length === 1 && positives.length > 0 ? `[^${positives.join('')}]` : `(?:(?!${any})[\\s\\S])`;
+    let source = `(?:${any})`;
+    if (negative) source = `(?:(?!${any})[\\s\\S])`;
+    if (negative && alternatives.length === 1 && positives.length > 0) source = `[^${positives.join('')}]`;
     return { kind: 'one', source, low: 1, high: 1 };
   }
 }

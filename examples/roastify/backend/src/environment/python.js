@@ -10,6 +10,10 @@ const OUTER_SPACE = new RegExp(`^[${SPACE}]+|[${SPACE}]+$`, 'gu');
 
 const ESCAPES = { '\\': '\\\\', '\n': '\\n', '\r': '\\r', '\t': '\\t' };
 
+function scientific(digits, power) {
+  return `${digits}e${power < 0 ? '-' : '+'}${String(Math.abs(power)).padStart(2, '0')}`;
+}
+
 /** A number with a fraction. Written in text it keeps the form it has in Python: 1.0, 1e+16, inf. */
 class Float {
   /** @param {number} value */
@@ -28,7 +32,7 @@ class Float {
     if (value === 0) return Object.is(value, -0) ? '-0.0' : '0.0';
     const [digits, exponent] = value.toExponential().split('e');
     const power = Number(exponent);
-    if (power < -4 || power >= 16) return `${digits}e${power < 0 ? '-' : '+'}${String(Math.abs(power)).padStart(2, '0')}`;
+    if (power < -4 || power >= 16) return scientific(digits, power);
     return Number.isInteger(value) ? `${value}.0` : String(value);
   }
 }
@@ -42,7 +46,7 @@ function general(number) {
     return text.includes('.') ? text.replace(/\.?0+$/, '') : text;
   }
   const short = digits.replace(/\.?0+$/, '');
-  return `${short}e${power < 0 ? '-' : '+'}${String(Math.abs(power)).padStart(2, '0')}`;
+  return scientific(short, power);
 }
 
 /** A text in quotes, with every character escaped that nobody could see. */

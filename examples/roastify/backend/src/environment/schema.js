@@ -15,8 +15,13 @@ class SchemaError extends Error {}
 // true, 010 is eight, 1e3 is a text.
 const BOOLEAN = /^(?:yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)$/;
 const NULL = /^(?:~|null|Null|NULL|)$/;
-const INTEGER = /^(?:[-+]?0b[0-1_]+|[-+]?0[0-7_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+|[-+]?[1-9][0-9_]*(?::[0-5]?[0-9])+)$/;
-const FLOAT = /^(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?|[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+\.[0-9_]*|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$/;
+const INTEGER = new RegExp(
+  '^[-+]?(?:0b[0-1_]+|0[0-7_]+|0|[1-9][0-9_]*|0x[0-9a-fA-F_]+|[1-9][0-9_]*(?::[0-5]?[0-9])+)$',
+);
+const FLOAT = new RegExp(
+  '^(?:(?:[-+]?[0-9][0-9_]*\\.[0-9_]*|\\.[0-9][0-9_]*)(?:[eE][-+][0-9]+)?'
+  + '|[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+\\.[0-9_]*|[-+]?\\.(?:inf|Inf|INF)|\\.(?:nan|NaN|NAN))$',
+);
 
 function sixty(text) {
   return text.split(':').reduce((sum, part) => sum * 60 + Number(part), 0);
@@ -61,7 +66,9 @@ const FORMAT = yaml.FAILSAFE_SCHEMA.extend({
 function bare(data) {
   if (Array.isArray(data)) return data.map(bare);
   if (data === null || typeof data !== 'object' || data instanceof Float) return data;
-  return Object.assign(Object.create(null), Object.fromEntries(Object.entries(data).map(([name, item]) => [name, bare(item)])));
+  const result = Object.create(null);
+  for (const [name, item] of Object.entries(data)) result[name] = bare(item);
+  return result;
 }
 
 const isMapping = (data) => data !== null && typeof data === 'object' && !Array.isArray(data);
@@ -73,19 +80,22 @@ class Schema {
    */
   constructor(data) {
     this.data = bare(data);
-    if (!isMapping(this.data) || !isMapping(this.data.variables)) throw new SchemaError('it has no mapping `variables`');
+    if (!isMapping(this.data?.variables)) throw new SchemaError('it has no mapping `variables`');
     this.variables = this.data.variables;
     this.names = Object.keys(this.variables);
     this.environments = this.data.environments ?? Object.create(null);
     for (const name of this.names) {
-      if (!isMapping(this.variables[name])) throw new SchemaError(`variables.${name} is no mapping`);
-      for (const rules of [this.variables[name], ...Object.values(this.variables[name].environments ?? {})]) this.check(name, rules);
+      const own = this.variables[name];
+      if (!isMapping(own)) throw new SchemaError(`variables.${name} is no mapping`);
+      for (const rules of [own, ...Object.values(own.environments ?? {})]) this.check(name, rules);
     }
   }
 
   check(name, rules) {
     for (const own of [rules ?? {}, rules?.items ?? {}]) {
-      if (own.type !== undefined && !Object.hasOwn(CHECKS, own.type)) throw new SchemaError(`variables.${name} has a type that is not known here`);
+      if (own.type !== undefined && !Object.hasOwn(CHECKS, own.type)) {
+        throw new SchemaError(`variables.${name} has a type that is not known here`);
+      }
       try {
         if (own.pattern !== undefined) compile(own.pattern);
       } catch (error) {
@@ -116,7 +126,11 @@ class Schema {
   /** An environment, what it is like, and so on; empty for the base rules. */
   lineage(environment) {
     const lineage = [];
-    for (let current = environment; current && !lineage.includes(current); current = this.environments[current]?.like) lineage.push(current);
+    let current = environment;
+    while (current && !lineage.includes(current)) {
+      lineage.push(current);
+      current = this.environments[current]?.like;
+    }
     return lineage;
   }
 }
@@ -138,21 +152,22 @@ function parse(text) {
  * @throws {SchemaError} the file is missing or no schema; the message says what to do
  */
 function load(file) {
+  const what = `The schema of the environment, ${file},`;
   let text;
   try {
     text = fs.readFileSync(file, 'utf8');
   } catch (error) {
     throw new SchemaError(
       error.code === 'ENOENT'
-        ? `The schema of the environment, ${file}, is missing. A release without it is broken: build and deploy it again.`
-        : `The schema of the environment, ${file}, cannot be read (${error.code}). Check its owner and mode.`,
+        ? `${what} is missing. A release without it is broken: build and deploy it again.`
+        : `${what} cannot be read (${error.code}). Check its owner and mode.`,
     );
   }
   try {
     return parse(text);
   } catch (error) {
     if (!(error instanceof SchemaError)) throw error;
-    throw new SchemaError(`The schema of the environment, ${file}, is wrong: ${error.message}. Correct it, build and deploy again.`);
+    throw new SchemaError(`${what} is wrong: ${error.message}. Correct it, build and deploy again.`);
   }
 }
 

@@ -36,7 +36,10 @@ const SECRET_WORDS = new Set([
   'default', 'demo', 'foo', 'foobar', 'bar', 'null', 'none', 'true', 'false', 'letmein', 'qwerty',
   'qwertyuiop', 'asdfgh', 'welcome',
 ]);
-const WORDS_IN_FRONT = /^(?:your|change[-_ ]?(?:me|this|it)|replace[-_ ]?(?:me|this|with)|(?:insert|put)[-_ ]?your|my[-_ ]?own)[-_ ]/iu;
+const WORDS_IN_FRONT = new RegExp(
+  '^(?:your|change[-_ ]?(?:me|this|it)|replace[-_ ]?(?:me|this|with)|(?:insert|put)[-_ ]?your|my[-_ ]?own)[-_ ]',
+  'iu',
+);
 // Compared with the value as the words are.
 const YOURS_HERE = /^your[a-z0-9]*here$/;
 const YOUR_SECRET = /^(?:your|my|the)[a-z]*(?:secret|password|passphrase|key|token)$/;
@@ -129,7 +132,10 @@ function leftover(value) {
 /** Whether the value only stands where a real one should be. `more` are the schema's own placeholders. */
 function placeholder(value, secret, more) {
   if (more.includes(value) || MARKERS.some((pattern) => pattern.test(value))) return true;
-  if (BRACES.some(([opening, closing]) => value.includes(closing, value.indexOf(opening) + opening.length) && value.includes(opening))) return true;
+  for (const [opening, closing] of BRACES) {
+    const start = value.indexOf(opening);
+    if (start !== -1 && value.includes(closing, start + opening.length)) return true;
+  }
   const folded = value.toLowerCase().replace(/[-_. ]/g, '');
   let end = folded.length;
   while (end > 0 && '0123456789!'.includes(folded[end - 1])) end -= 1;

@@ -60,8 +60,12 @@ function localHost(host, rules) {
 
 /** `value` is a number, or a big integer where it must be exact. */
 function bounds(value, { min, max }) {
-  if (min !== undefined && value < Number(min)) return finding('too_small', `is less than ${min}`, `Use ${min} or more.`);
-  if (max !== undefined && value > Number(max)) return finding('too_large', `is more than ${max}`, `Use ${max} or less.`);
+  if (min !== undefined && value < Number(min)) {
+    return finding('too_small', `is less than ${min}`, `Use ${min} or more.`);
+  }
+  if (max !== undefined && value > Number(max)) {
+    return finding('too_large', `is more than ${max}`, `Use ${max} or less.`);
+  }
   return null;
 }
 
@@ -131,7 +135,7 @@ function email(value) {
   const at = value.lastIndexOf('@');
   const local = value.slice(0, Math.max(at, 0));
   const domain = value.slice(at + 1);
-  if (at !== -1 && local.length <= 64 && EMAIL_LOCAL.test(local) && domain.includes('.') && isHostName(domain)) return null;
+  if (local.length <= 64 && EMAIL_LOCAL.test(local) && domain.includes('.') && isHostName(domain)) return null;
   return finding('email', 'is not an e-mail address', 'Write it as name@domain.');
 }
 
@@ -213,7 +217,9 @@ function logGroup(value) {
 
 function path(value) {
   if (!value.startsWith('/')) return finding('path', 'is not an absolute path', 'Begin it with a slash.');
-  if (value.split('/').includes('..')) return finding('path', 'leads upwards with ..', 'Write the path without .. in it.');
+  if (value.split('/').includes('..')) {
+    return finding('path', 'leads upwards with ..', 'Write the path without .. in it.');
+  }
   return null;
 }
 

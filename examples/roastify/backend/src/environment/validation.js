@@ -84,7 +84,8 @@ class Validation {
   }
 
   say(code, variable, message, remedy = '', { severity = ERROR, found = '' } = {}) {
-    this.problems.push(problem({ severity, code, variable, message, remedy, found, line: this.entries.get(variable)?.line }));
+    const line = this.entries.get(variable)?.line;
+    this.problems.push(problem({ severity, code, variable, message, remedy, found, line }));
   }
 
   why() {
@@ -128,10 +129,11 @@ class Validation {
       return;
     }
     if (!rules.allow_placeholder && !allowed.includes(value)) {
-      const more = [...(rules.placeholders ?? []).map(String), ...(secret ? this.schema.examples(name) : [])];
+      const more = [...(rules.placeholders ?? []).map(textOf), ...(secret ? this.schema.examples(name) : [])];
       const host = hostOf(kind, value);
       if (secrets.placeholder(value, secret, more) || (host && secrets.exampleHost(host))) {
-        this.say('placeholder', name, `${name} still has a placeholder.`, ownRemedy || 'Set the real value.', described);
+        const remedy = ownRemedy || 'Set the real value.';
+        this.say('placeholder', name, `${name} still has a placeholder.`, remedy, described);
         return;
       }
     }
@@ -152,7 +154,8 @@ class Validation {
       if (kind === 'boolean') known.push('true', 'false');
       const found = secrets.shown(value, secret, known);
       const where = check(kind, value, base) === null ? this.why() : '';
-      this.say(finding.code, name, `${name} ${finding.message}${where} (found ${found}).`, ownRemedy || finding.remedy, { found });
+      const message = `${name} ${finding.message}${where} (found ${found}).`;
+      this.say(finding.code, name, message, ownRemedy || finding.remedy, { found });
       return;
     }
     const weakness = secret ? secrets.weakness(value, Number(rules.min_entropy ?? 0)) : null;
@@ -164,7 +167,9 @@ class Validation {
 
   deprecated(name, replacement) {
     let remedy = replacement ? `Use ${replacement} instead.` : 'Remove it.';
-    if (replacement && this.value(replacement) !== null) remedy = `${replacement} is set too and counts: remove ${name}.`;
+    if (replacement && this.value(replacement) !== null) {
+      remedy = `${replacement} is set too and counts: remove ${name}.`;
+    }
     this.say('deprecated', name, `${name} is deprecated.`, remedy, { severity: WARNING });
   }
 
@@ -202,7 +207,8 @@ class Validation {
       if (value === null) continue;
       const allowed = (Array.isArray(wanted) ? wanted : [wanted]).map(textOf);
       if (allowed.includes('*')) return `${other} is set`;
-      if (allowed.includes(value)) return this.rules.get(other).secret ? `${other} has that value` : `${other} is ${value}`;
+      if (!allowed.includes(value)) continue;
+      return this.rules.get(other).secret ? `${other} has that value` : `${other} is ${value}`;
     }
     return null;
   }
@@ -256,7 +262,8 @@ class Validation {
       } else if (['exactly_one', 'at_least_one'].includes(rule) && present.length === 0) {
         this.say('group', names[0], `${title}: none of ${and(names)} is set.`, remedy || 'Set one of them.');
       } else if (['exactly_one', 'at_most_one'].includes(rule) && present.length > 1) {
-        this.say('group', present[1], `${title}: ${and(present)} are set, but only one may be.`, remedy || 'Keep the one that is meant.');
+        const message = `${title}: ${and(present)} are set, but only one may be.`;
+        this.say('group', present[1], message, remedy || 'Keep the one that is meant.');
       }
     }
   }
@@ -266,12 +273,14 @@ class Validation {
     for (const { left, right, operator, remedy } of this.schema.data.comparisons ?? []) {
       const values = [left, right].map((name) => this.valueOrDefault(name));
       if (values.includes(null) || reported.has(left) || reported.has(right)) continue;
-      const [first, second] = [left, right].map((name, side) => comparable(this.rules.get(name).type ?? 'string', values[side]));
+      const types = [left, right].map((name) => this.rules.get(name).type ?? 'string');
+      const [first, second] = values.map((value, side) => comparable(types[side], value));
       const [words, holds] = OPERATORS[operator];
       // The schema check lets texts be compared for equality only.
       const ordered = typeof first === 'number' && typeof second === 'number';
       if (!(ordered || operator === '==' || operator === '!=') || holds(first, second)) continue;
-      this.say('comparison', this.entries.has(left) ? left : right, `${left} must be ${words} ${right}.`, remedy || 'Change one of them.');
+      const place = this.entries.has(left) ? left : right;
+      this.say('comparison', place, `${left} must be ${words} ${right}.`, remedy || 'Change one of them.');
     }
   }
 
@@ -282,7 +291,8 @@ class Validation {
     for (const name of this.entries.keys()) {
       if (this.rules.has(name) || ignored.some((pattern) => fits(name, pattern))) continue;
       if (RESERVED.test(name)) {
-        this.say('reserved', name, `${name} belongs to the system or to Node.js.`, "Remove it from the application's environment.", { severity: WARNING });
+        const remedy = "Remove it from the application's environment.";
+        this.say('reserved', name, `${name} belongs to the system or to Node.js.`, remedy, { severity: WARNING });
       } else if (severity !== 'ignore') {
         unknown += 1;
         if (unknown > MOST_NAMES) continue;
