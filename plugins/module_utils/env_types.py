@@ -12,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -252,7 +253,10 @@ def _regex(value: str, rules: Rules) -> Finding | None:
     if len(value) > MAX_PATTERN_VALUE:
         return _too_long(MAX_PATTERN_VALUE)
     try:
-        re.compile(value)
+        # What it only warns of (a set within a set) is no reason to refuse it, and not for a host's output.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            re.compile(value)
     except (re.error, OverflowError, RecursionError):
         return Finding("regex", "is not a regular expression", "Check its brackets and backslashes.")
     return None

@@ -36,6 +36,10 @@ options:
     description: Seconds until the gate gives up.
     type: float
     default: 60.0
+  uptime:
+    description: Seconds for which it has to stay healthy after the gate opened; one bad answer shuts it again.
+    type: float
+    default: 0.0
 attributes:
   diff_mode:
     support: none
@@ -78,6 +82,7 @@ def main():
             healthy_threshold=dict(type="int", default=3),
             interval=dict(type="float", default=0.1),
             patience=dict(type="float", default=60.0),
+            uptime=dict(type="float", default=0.0),
         ),
         supports_check_mode=True,
     )
@@ -91,7 +96,13 @@ def main():
     tls = url.scheme == "https"
     port = url.port or (443 if tls else 80)
     path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    reason = gate.wait(lambda: health.probe(url.hostname, port, path, host_header=options["host_header"], tls=tls))
+
+    def ask():
+        return health.probe(url.hostname, port, path, host_header=options["host_header"], tls=tls)
+
+    reason = gate.wait(ask)
+    if reason is None and options["uptime"]:
+        reason = gate.stay_open(ask, options["uptime"], gone=lambda: None)
     if reason:
         module.fail_json(
             msg=f"Health gate at {options['url']} stays shut: {reason}",
