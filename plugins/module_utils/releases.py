@@ -324,6 +324,9 @@ def stage(
             )
         problems = damage(host, existing)
         if not problems:
+            if not dry_run and host.states.of(identifier).state == release_states.STAGING:
+                # It got its name, and the run was killed before it could say so.
+                host.states.record(identifier, release_states.VERIFIED)
             return existing, False
         live = host.live()
         if live is not None and live.id == identifier:

@@ -302,3 +302,48 @@ def test_mending_may_be_killed_at_every_step(tmp_path, host, build, after):
         assert sorted(os.listdir(host.releases)) == ["r1", "r2"]
         at += 1
     assert at > 20
+
+
+@pytest.mark.parametrize("step", ["link", "symlink", "mkdir", "rename", "write", "open"])
+def test_a_full_disk_at_any_step_leaves_everything_as_it_was(tmp_path, host, build, step):
+    first, second = build("1", OLD), build("2", NEW)
+    stage(host, first, "r1")
+
+    def seen():
+        # What the engine notes of its own progress is not what is served.
+        tops = (host.releases, host.shared)
+        return sorted((str(path), path.is_file() and path.read_bytes()) for top in tops for path in top.rglob("*"))
+
+    before = seen()
+    at = 0
+    while True:
+        count = 0
+        real = getattr(os, step)
+
+        def full(*arguments, real=real, at=at, **options):
+            nonlocal count
+            if step == "open" and not arguments[1] & os.O_CREAT:
+                return real(*arguments, **options)
+            count += 1
+            if count == at + 1:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return real(*arguments, **options)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, step, full)
+            try:
+                stage(host, second, "r2")
+            except (OSError, OperationError) as error:
+                assert "No space left" in str(error)
+        if count <= at:
+            break
+        # Complete in spite of it, because only a note of it could not be written, or not there at all.
+        if host.release("r2") is not None:
+            invariants(host, {"r1": OLD, "r2": NEW})
+            stage(host, second, "r2")
+            assert host.states.of("r2").state == "verified"
+            releases.prune(host, [host.release("r2")])
+        assert seen() == before
+        at += 1
+    assert at >= 1
+    assert served(host, "r1") == served(host, "r2") == {**OLD, **NEW}
