@@ -152,6 +152,7 @@ function track(socket) {
     bytes: 0,
     quietSince: lastArrival,
     endedAt: null,
+    readAtEnd: 0,
     // Bytes that had been written when the connection became another protocol's; null before.
     upgradedAt: null,
     webSocket: false,
@@ -232,6 +233,7 @@ function closeWebSockets(now) {
     const answered = connection.upgradedAt !== null && socket.bytesWritten > connection.upgradedAt;
     if (!connection.webSocket || !answered || connection.endedAt !== null || !socket.writable) continue;
     connection.endedAt = now;
+    connection.readAtEnd = socket.bytesRead;
     socket.write(WEBSOCKET_CLOSE);
   }
 }
@@ -247,6 +249,8 @@ function closeQuietConnections(drainStart) {
     }
     if (connection.requests > 0) continue;
     if (connection.endedAt !== null) {
+      // The peer of a WebSocket answers the close frame, and then waits for the server to hang up.
+      if (connection.webSocket && socket.bytesRead > connection.readAtEnd && socket.writable) socket.end();
       // The client was told, and does not hang up.
       if (now - connection.endedAt > options.quietMs) socket.destroySoon();
     } else if (now - Math.max(connection.quietSince, drainStart) >= options.quietMs) {

@@ -1,0 +1,425 @@
+"""Applications that do nothing for their own switch, under the role's preload: real PM2, real Node.js, real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import traffic
+from ansible_collections.roastify.ops.plugins.module_utils import health, switching
+from npm_packages import brought_node, own_node
+from pm2_host import COMMON, ROLE, Pm2Host, free_port
+
+NODES = [node for node in (brought_node(), own_node()) if node is not None]
+#: No handler of any signal, no header of its own.
+PLAIN = """
+serve((request, response) => {
+  if (request.url === '/slow') setTimeout(() => response.end('slow'), 1500);
+  else healthy(response);
+}).on('upgrade', (request, socket) => {
+  socket.write('HTTP/1.1 101 Switching Protocols\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n\\r\\n');
+  socket.on('data', () => {});
+  socket.on('error', () => {});
+});
+"""
+MIX = traffic.Mix(keep_alive=0.6, sticky=0.0, closing=0.4)
+HEALTH = (traffic.Target("GET", "/health", expects="health"),)
+CLOSE_FRAME = b"\x88\x02\x03\xe9"
+
+
+class Connection:
+    """A client's connection that stays open, and says so when it does not."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        self._connection.connect()
+        # Reconnecting by itself would hide what is looked for.
+        self._connection.auto_open = 0
+
+    def get(self, path: str = "/health") -> http.client.HTTPResponse:
+        self._connection.request("GET", path)
+        answer = self._connection.getresponse()
+        answer.read()
+        return answer
+
+    def ended(self) -> bool:
+        """Whether the server has closed it."""
+        sock = self._connection.sock
+        if sock is None:
+            return True
+        sock.setblocking(False)
+        try:
+            return sock.recv(1, socket.MSG_PEEK) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        finally:
+            sock.settimeout(10)
+
+
+def web_socket(port: int) -> socket.socket:
+    """An open WebSocket, right behind its handshake."""
+    client = socket.create_connection(("127.0.0.1", port), timeout=10)
+    client.sendall(b"GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+    received = b""
+    while not received.endswith(b"\r\n\r\n"):
+        received += client.recv(1)
+    assert received.startswith(b"HTTP/1.1 101 ")
+    return client
+
+
+def read_to_end(client: socket.socket) -> bytes:
+    received = b""
+    while part := client.recv(4096):
+        received += part
+    return received
+
+
+class Process:
+    """One application for itself, started as a candidate is."""
+
+    def __init__(self, directory: Path, node: Path, script: str, preload: bool = True, name: str = "server.js") -> None:
+        self.port = free_port()
+        self.directory = directory
+        shutil.copy(ROLE / "files/preload.cjs", directory)
+        (directory / "preload.json").write_text(json.dumps({"hardLimitMs": 4000, "selfGate": True}))
+        (directory / ".release.json").write_text(json.dumps({"id": "20260102T030405Z-1.0.0-abc", "version": "1.0.0"}))
+        (directory / name).write_text(script)
+        self.output = directory / "output"
+        with self.output.open("wb") as stream:
+            self._process = subprocess.Popen(
+                [node, *(["--require", "./preload.cjs"] if preload else []), name],
+                cwd=directory,
+                env={"PORT": str(self.port), "PATH": os.environ["PATH"]},
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+            )
+
+    def wait_healthy(self) -> None:
+        until(lambda: health.probe("127.0.0.1", self.port, "/health").problem() is None, self.output.read_text)
+
+    def wait_said(self, text: str) -> None:
+        until(lambda: text in self.output.read_text(), self.output.read_text)
+
+    def tell(self, number: signal.Signals = signal.SIGINT) -> None:
+        self._process.send_signal(number)
+
+    def end(self) -> int:
+        return self._process.wait(20)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+
+def until(true: Callable[[], bool], tell: Callable[[], str] = str, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, tell()
+        time.sleep(0.02)
+
+
+@pytest.fixture(params=NODES, ids=[str(number) for number, _ in enumerate(NODES)])
+def node(request: pytest.FixtureRequest) -> Path:
+    return Path(request.param)
+
+
+@pytest.fixture
+def start(tmp_path: Path, node: Path) -> Iterator[Callable[..., Process]]:
+    with contextlib.ExitStack() as stack:
+
+        def make(script: str = PLAIN, **options: Any) -> Process:
+            process = Process(tmp_path, node, COMMON + script, **options)
+            stack.callback(process.kill)
+            return process
+
+        yield make
+
+
+class TestOneProcess:
+    def test_answers_name_the_worker_and_the_release(self, start: Callable[..., Process]) -> None:
+        process = start()
+        process.wait_healthy()
+        answer = health.probe("127.0.0.1", process.port, "/health")
+        assert (answer.worker, answer.release) == (process.pid, "20260102T030405Z-1.0.0-abc")
+
+    def test_headers_of_the_application_stay_as_they_are(self, start: Callable[..., Process]) -> None:
+        process = start("""
+          serve((request, response) => {
+            if (request.url === '/list') {
+              response.writeHead(200, ['Set-Cookie', 'a=1', 'Set-Cookie', 'b=2', 'x-worker', 'mine']);
+            } else if (request.url === '/object') response.writeHead(200, 'Fine', { 'X-RELEASE': 'mine' });
+            else response.setHeader('X-Worker', 'mine');
+            healthy(response);
+          });
+        """)
+        process.wait_healthy()
+        client = Connection(process.port)
+        answer = client.get("/list")
+        assert answer.headers.get_all("Set-Cookie") == ["a=1", "b=2"]
+        assert answer.headers.get_all("X-Worker") == ["mine"]
+        answer = client.get("/object")
+        assert (answer.reason, answer.headers.get_all("X-Release")) == ("Fine", ["mine"])
+        assert answer.headers.get_all("X-Worker") == [str(process.pid)]
+        assert client.get("/").headers.get_all("X-Worker") == ["mine"]
+
+    @pytest.mark.parametrize("preload", [True, False])
+    def test_an_idle_connection_may_be_used_after_the_signal(
+        self, start: Callable[..., Process], preload: bool
+    ) -> None:
+        process = start(preload=preload)
+        process.wait_healthy()
+        idle = Connection(process.port)
+        assert idle.get().headers["Connection"] != "close"
+        process.tell()
+        if not preload:  # the proof that this test would see a cut connection
+            until(idle.ended)
+            return
+        until(lambda: health.probe("127.0.0.1", process.port, "/health").nothing_listens)
+        answer = idle.get()
+        assert (answer.status, answer.headers["Connection"]) == (200, "close")
+        assert process.end() == 0
+
+    def test_a_client_that_thinks_for_a_while_is_not_cut(self, start: Callable[..., Process]) -> None:
+        process = start()
+        process.wait_healthy()
+        idle, silent = Connection(process.port), Connection(process.port)
+        idle.get()
+        process.tell()
+        time.sleep(1.5)
+        assert not silent.ended()
+        assert idle.get().status == 200
+        until(silent.ended)
+        assert process.end() == 0
+
+    def test_what_is_under_way_is_answered(self, start: Callable[..., Process]) -> None:
+        process = start()
+        process.wait_healthy()
+        client = Connection(process.port)
+        answers: list[http.client.HTTPResponse] = []
+        thread = threading.Thread(target=lambda: answers.append(client.get("/slow")))
+        thread.start()
+        time.sleep(0.3)
+        process.tell(signal.SIGTERM)
+        thread.join(10)
+        assert [(answer.status, answer.headers["Connection"]) for answer in answers] == [(200, "close")]
+        assert process.end() == 0
+
+    def test_what_never_ends_is_cut_at_the_limit_and_told(self, start: Callable[..., Process]) -> None:
+        process = start("serve((request, response) => { if (request.url === '/health') healthy(response); });")
+        process.wait_healthy()
+        client = socket.create_connection(("127.0.0.1", process.port), timeout=20)
+        client.sendall(b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n")
+        time.sleep(0.3)
+        process.tell()
+        assert process.end() == 0
+        assert client.recv(1) == b""
+        assert "preload: still at work 4000 ms after SIGINT: 1 requests are cut" in process.output.read_text()
+
+    def test_a_web_socket_is_closed_by_its_own_protocol(self, start: Callable[..., Process]) -> None:
+        process = start()
+        process.wait_healthy()
+        client = web_socket(process.port)
+        process.tell()
+        assert client.recv(4) == CLOSE_FRAME
+        client.sendall(b"\x88\x82\x00\x00\x00\x00\x03\xe9")
+        assert read_to_end(client) == b""
+        assert process.end() == 0
+
+    def test_without_a_server_the_signal_does_what_it_always_does(self, start: Callable[..., Process]) -> None:
+        process = start("console.log('at work'); setInterval(() => {}, 1000);")
+        process.wait_said("at work")
+        process.tell(signal.SIGTERM)
+        assert process.end() == -signal.SIGTERM
+
+    def test_http_2_is_left_alone(self, start: Callable[..., Process]) -> None:
+        process = start("""
+          const server = require('node:http2').createServer((request, response) => response.end(version));
+          server.listen(Number(process.env.PORT), '127.0.0.1', () => {
+            const client = require('node:http2').connect(`http://127.0.0.1:${process.env.PORT}`);
+            const stream = client.request({ ':path': '/' });
+            stream.on('response', (headers) => console.log(JSON.stringify(headers))).on('end', () => client.close());
+            stream.resume();
+          });
+        """)
+        process.wait_said(":status")
+        assert "x-worker" not in process.output.read_text()
+        process.tell()
+        assert process.end() == -signal.SIGINT
+
+
+class TestApplicationsWithHandlers:
+    """Everything is as it would be without the preload."""
+
+    def test_its_own_handler_decides_alone(self, start: Callable[..., Process]) -> None:
+        process = start(PLAIN + "process.on('SIGINT', () => setTimeout(() => process.exit(7), 300));")
+        process.wait_healthy()
+        client = Connection(process.port)
+        client.get()
+        process.tell()
+        time.sleep(0.1)
+        # Nothing drains: the port is open, and connections are kept.
+        assert health.probe("127.0.0.1", process.port, "/health").code == 200
+        assert client.get().headers["Connection"] != "close"
+        assert process.end() == 7
+
+    def test_a_handler_for_one_signal_leaves_the_other_to_the_preload(self, start: Callable[..., Process]) -> None:
+        process = start(PLAIN + "process.on('SIGTERM', () => process.exit(7));")
+        process.wait_healthy()
+        process.tell(signal.SIGINT)
+        assert process.end() == 0
+
+    def test_the_second_signal_ends_what_handled_the_first_once(self, start: Callable[..., Process]) -> None:
+        process = start(PLAIN + "process.once('SIGINT', () => console.log('winding up'));")
+        process.wait_healthy()
+        process.tell()
+        process.wait_said("winding up")
+        process.tell()
+        assert process.end() == -signal.SIGINT
+
+    def test_libraries_that_look_whether_somebody_else_listens_find_nobody(self, start: Callable[..., Process]) -> None:
+        # Cleans up, and then ends the process unless another listener will: thus do drivers of databases.
+        process = start(
+            PLAIN
+            + """
+          process.once('SIGINT', () => setTimeout(() => {
+            console.log(`others: ${process.listenerCount('SIGINT')} ${process.listeners('SIGINT').length}`);
+            if (process.listenerCount('SIGINT') === 0) process.exit(9);
+          }, 200));
+        """
+        )
+        process.wait_healthy()
+        process.tell()
+        assert process.end() == 9
+        assert "others: 0 0" in process.output.read_text()
+
+    def test_signal_exit_only_watches(self, start: Callable[..., Process], node: Path) -> None:
+        package = next(
+            (path for path in (node.resolve().parents[1] / "lib/node_modules/npm/node_modules/signal-exit",
+                               brought_node().parents[1] / "lib/node_modules/npm/node_modules/signal-exit")
+             if path.exists()), None,
+        )  # fmt: skip
+        if package is None:
+            pytest.skip("no npm with signal-exit here")
+        process = start(
+            f"const watch = require({json.dumps(str(package))}); (watch.onExit || watch)(() => console.log('bye'));"
+            + PLAIN
+        )
+        process.wait_healthy()
+        idle = Connection(process.port)
+        idle.get()
+        process.tell()
+        until(lambda: health.probe("127.0.0.1", process.port, "/health").nothing_listens)
+        assert idle.get().status == 200
+        assert process.end() == 0
+        assert process.output.read_text().count("bye") == 1
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pm2Host]:
+    with Pm2Host(tmp_path_factory.mktemp("pm2")).daemon() as host:
+        yield host
+
+
+def switch(host: Pm2Host, identifier: str, script: str = PLAIN, version: str = "1.0.0") -> switching.Outcome:
+    release = host.host.release(identifier) or host.release(identifier, script, version)
+    service = switching.Service(host.port, host.candidate_port, patience=60.0)
+    return switching.Switch(host.host, host.pm2, release, service).run()
+
+
+class TestSwitchesUnderPm2:
+    def test_no_request_is_lost(self, shop: Pm2Host) -> None:
+        switch(shop, "a", version="1.0.0")
+        url = f"http://127.0.0.1:{shop.port}"
+        with traffic.BackgroundTraffic(url, 150, targets=HEALTH, mix=MIX, think=(0.05, 3.0), seed=1) as load:
+            web = web_socket(shop.port)
+            slow = Connection(shop.port)
+            answers: list[int] = []
+            thread = threading.Thread(target=lambda: answers.append(slow.get("/slow").status))
+            thread.start()
+            for identifier, version in (("b", "1.1.0"), ("a", "1.0.0"), ("b", "1.1.0"), ("a", "1.0.0")):
+                outcome = switch(shop, identifier, version=version)
+                # By the headers that the application does not send, every worker was seen.
+                assert f"2 workers of shop-{identifier} healthy" in outcome.evidence[0]
+            thread.join()
+            assert web.recv(4) == CLOSE_FRAME
+            web.close()
+        report = load.report()
+        assert report.failed == 0, traffic.describe(report)
+        assert report.served > 500
+        assert set(report.versions) == {"1.0.0", "1.1.0"}
+        assert set(report.releases) == {"a", "b"}
+        assert answers == [200]
+        assert len({worker.name for worker in shop.pm2.workers()}) == 1
+
+    def test_a_generation_joins_only_once_it_is_healthy(self, shop: Pm2Host) -> None:
+        switch(shop, "a", version="1.0.0")
+        warming = """
+          const ready = Date.now() + 2500;
+          serve((request, response) => {
+            if (Date.now() < ready) response.statusCode = 503;
+            healthy(response);
+          });
+        """
+        url = f"http://127.0.0.1:{shop.port}"
+        with traffic.BackgroundTraffic(url, 100, targets=HEALTH, mix=MIX, think=(0.05, 3.0), seed=2) as load:
+            switch(shop, "warming", warming, version="1.2.0")
+        report = load.report()
+        assert report.failed == 0, traffic.describe(report)
+        assert report.versions["1.2.0"] > 0
+        assert f'preload: /health says "HTTP 503": staying off port {shop.port}' in shop.log()
+
+    def test_one_that_is_ill_serves_if_nobody_else_does(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+        with Pm2Host(tmp_path_factory.mktemp("pm2"), pm2_instances=1).daemon() as host:
+            script = "serve((request, response) => { response.statusCode = 503; response.end('no database'); });"
+            host.pm2.start(host.release("a", script).directory, "shop-a")
+            until(lambda: health.probe("127.0.0.1", host.port, "/health").code == 503, host.log)
+            assert "since nobody else serves" in host.log()
+
+    def test_without_the_preload_connections_are_cut(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+        """The control: the same switch, and an idle connection does not survive it."""
+        with Pm2Host(tmp_path_factory.mktemp("pm2"), pm2_preload=False).daemon() as host:
+            switch(host, "a")
+            idle, web = Connection(host.port), web_socket(host.port)
+            assert idle.get().headers["X-Worker"] is None
+            switch(host, "b", version="1.1.0")
+            assert idle.ended()
+            with contextlib.suppress(ConnectionResetError):
+                assert web.recv(4) == b""
+            # And with it, the same connection is used once more, on the old generation.
+            host.write_files(pm2_preload=True)
+            switch(host, "c", version="1.2.0")
+            idle = Connection(host.port)
+            idle.get()
+            deleting = threading.Thread(target=lambda: switch(host, "d", version="1.3.0"))
+            deleting.start()
+            answer = None
+            while deleting.is_alive() and not idle.ended():
+                answer = idle.get()
+                if answer.headers["Connection"] == "close":
+                    break
+                time.sleep(0.05)
+            deleting.join()
+            assert answer is not None and answer.headers["Connection"] == "close"
+            assert answer.headers["X-Release"] == "c"
