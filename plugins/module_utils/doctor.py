@@ -13,7 +13,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,21 @@ class Finding:
             "repairable": self.repair is not None,
             "evidence": list(self.evidence),
         }
+
+
+def lines(findings: Sequence[Finding], repaired: Sequence[str] = ()) -> list[str]:
+    """Findings for people.
+
+    Args:
+        findings: what was found.
+        repaired: what of it was mended.
+    """
+    told = []
+    for finding in findings:
+        mended = " (mended)" if finding.what in repaired else " (can be mended)" if finding.repair else ""
+        told += [f"{finding.what}{mended}", *(f"    {line}" for line in finding.evidence)]
+        told.append(f"  What to do: {finding.remedy}")
+    return told or ["everything is as it should be"]
 
 
 def examine(host: Host, pm2: Pm2, port: int, health_path: str) -> list[Finding]:

@@ -74,6 +74,11 @@ findings:
       description: Lines that show it, without secrets.
       type: list
       elements: str
+lines:
+  description: The findings for people.
+  returned: success
+  type: list
+  elements: str
 repaired:
   description: What was mended; in check mode what would be.
   returned: success
@@ -123,6 +128,7 @@ def main():
         changed=bool(repaired),
         findings=[finding.as_dict() for finding in findings],
         repaired=repaired,
+        lines=doctor.lines(findings, repaired),
         diff=dict(before="".join(f"{what}\n" for what in repaired), after=""),
     )
 
