@@ -353,6 +353,9 @@ def stage(
         _finish(host, directory, identifier, sha256, manifest, listing, links, group, assets)
         # Nothing so far is sure to be on disk: after a power cut, a name that came first would hold empty files.
         artifact.sync_file_system(str(directory))
+        served = host.shared / release_assets.SHARED
+        if served.is_dir() and os.stat(served).st_dev != os.stat(directory).st_dev:
+            artifact.sync_file_system(str(served))
         if existing is not None:
             # Nothing serves from it. Whoever still runs there finds the same paths again at once.
             os.rename(final, host.releases / f"{STAGING_PREFIX}{identifier}.damaged")

@@ -166,6 +166,7 @@ from ansible_collections.roastify.ops.plugins.module_utils.deploy_locks import r
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 
 LIVE_REMEDY = "deploy again: a release that is not what was built is not used again, a new one is made beside it"
+OTHER_REMEDY = "nothing, unless you want to return to it: a rollback passes it over; deploy its version again then"
 TARGET_REMEDY = "name another release, or deploy the version again: a new release is made beside the damaged one"
 
 
@@ -218,10 +219,13 @@ def main():
         for release in (live, target):
             if release is not None:
                 examination.sound(release)
-        if live and live.id in examination.damage:
-            module.warn(releases.damaged(live, examination.damage[live.id], LIVE_REMEDY))
-        if target and target.id in examination.damage:
-            problems.append(releases.damaged(target, examination.damage[target.id], TARGET_REMEDY))
+        for release in kept:
+            lines = examination.damage.get(release.id)
+            if lines and target and release.id == target.id:
+                problems.append(releases.damaged(release, lines, TARGET_REMEDY))
+            elif lines:
+                is_live = live is not None and release.id == live.id
+                module.warn(releases.damaged(release, lines, LIVE_REMEDY if is_live else OTHER_REMEDY))
     answer = health.probe("127.0.0.1", module.params["port"], module.params["health_path"]) if live else None
 
     def described(release):

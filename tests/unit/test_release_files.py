@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -10,6 +11,8 @@ import pytest
 from ansible_collections.roastify.ops.plugins.module_utils import artifact, release_files, releases
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.release_files import File, FileList, ListError
+from hypothesis import given
+from hypothesis import strategies as st
 
 LINKS = {".env": ".env", "uploads": "uploads"}
 ASSETS = ["frontend/dist/assets"]
@@ -270,6 +273,30 @@ def test_a_link_beneath_a_link_is_refused(host, packed):
     with pytest.raises(OperationError, match="link of this release is no directory"):
         stage(host, packed, links={"link/x": "x"})
     assert os.listdir(host.releases) == []
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(files=JSON, links=JSON, directories=JSON)
+def test_a_list_is_read_or_refused(files, links, directories):
+    content = {"format": 1, "files": files, "links": links, "directories": directories}
+    try:
+        listing = FileList.decode(json.dumps(content).encode())
+    except ListError as error:
+        assert "is no list of files" in str(error)
+    else:
+        assert FileList.decode(listing.encode()) == listing
+
+
+@given(content=st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_what_is_no_list_is_refused(content):
+    with pytest.raises(ListError):
+        FileList.decode(content)
 
 
 def test_the_list_comes_back_as_it_was():
