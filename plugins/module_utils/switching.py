@@ -114,7 +114,15 @@ def _candidate(pm2: Pm2, release: Release, service: Service, log: IO[bytes]) -> 
             process.wait()
 
 
-def _require_free(port: int) -> None:
+def require_free(port: int) -> None:
+    """See that nobody listens on a port of the loopback address.
+
+    Args:
+        port: on which a release is to be tried out.
+
+    Raises:
+        OperationError: somebody does.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -149,7 +157,7 @@ def try_out(pm2: Pm2, release: Release, service: Service) -> health.Gate:
     Raises:
         OperationError: the release did not become healthy, or did not stay so; nothing was switched.
     """
-    _require_free(service.candidate_port)
+    require_free(service.candidate_port)
     with tempfile.TemporaryFile() as log, _candidate(pm2, release, service, log) as process:
         started = time.monotonic()
 

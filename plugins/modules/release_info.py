@@ -14,6 +14,9 @@ description:
     how much room is left. It changes nothing.
   - What would make a deployment fail comes back in RV(problems), all of it at once, each with its remedy.
 options:
+  candidate_port:
+    description: TCP port on which a new release would be tried out; that it is in use is a problem.
+    type: int
   health_path:
     description: Path of the health check.
     type: str
@@ -156,6 +159,7 @@ from ansible_collections.roastify.ops.plugins.module_utils import (
     health,
     releases,
     schema_compatibility,
+    switching,
 )
 from ansible_collections.roastify.ops.plugins.module_utils.application_arguments import (
     application_arguments,
@@ -184,6 +188,7 @@ def main():
         argument_spec=dict(
             application_arguments(),
             port=dict(type="int", required=True),
+            candidate_port=dict(type="int"),
             health_path=dict(type="str", default="/health"),
             release=dict(type="str"),
             processes=dict(type="bool", default=False),
@@ -204,6 +209,8 @@ def main():
             return None
 
     attempt(host.require)
+    if module.params["candidate_port"]:
+        attempt(lambda: switching.require_free(module.params["candidate_port"]))
     pm2 = attempt(lambda: pm2_of(module.params))
     live = attempt(host.live)
     kept = host.kept()
