@@ -18,7 +18,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 # What JavaScript calls white space and line ends; Python's own sets differ (U+FEFF, U+0085, U+001C…).
 WHITE_SPACE = (
@@ -46,8 +46,7 @@ class DotenvError(ValueError):
     """Something cannot be read from or written to a .env file. The message never holds a value."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One assignment, in the order of the file."""
 
     key: str
@@ -62,8 +61,7 @@ class Entry:
     """An unquoted value ended at a # with no space before it: perhaps the value goes on behind it."""
 
 
-@dataclass(frozen=True)
-class Skipped:
+class Skipped(NamedTuple):
     """A line that dotenv passes over although it is neither blank nor a comment."""
 
     line: int

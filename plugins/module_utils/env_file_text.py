@@ -30,9 +30,12 @@ def file_problems(
     """
     problems = dotenv_problems(document, known)
     told = {problem.line for problem in problems if problem.severity == ERROR}
-    return problems + [
-        reader_problem(found) for found in env_readers.disagreements(text, document, readers) if found.line not in told
-    ]
+    for found in env_readers.disagreements(text, document, readers):
+        # One warning for a line, and none where an error says what to mend.
+        if found.line not in told:
+            problems.append(reader_problem(found))
+            told.add(found.line)
+    return problems
 
 
 def dotenv_problems(document: dotenv.Document, known: Mapping[str, Any]) -> list[Problem]:

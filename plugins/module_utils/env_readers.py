@@ -19,7 +19,7 @@ What is modelled, and how far it is proven (tests/integration/test_dotenv_reader
   any difference. Since version 254 a backslash at the end of a comment no longer swallows the next line.
 - docker: `docker run --env-file`, which its client reads. This model is NOT proven by the tests, as there is no
   docker in them: it follows Docker's documented rules. It was compared once by hand with Debian's client 20.10.24, a
-  stand-in for the engine recording what it was asked for: no difference in 522 files. A name without = gets its
+  stand-in for the engine recording what it was asked for: no difference in 1,176 files. A name without = gets its
   value from the caller's environment; here it counts as not seen.
 
 PM2 is no reader: 7.0.4 has no option and no key of its ecosystem file for a .env file and contains no parser of
@@ -37,6 +37,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from ansible_collections.roastify.ops.plugins.module_utils import dotenv
 from ansible_collections.roastify.ops.plugins.module_utils.env_format import READERS
@@ -67,8 +68,7 @@ _WHITE = "[" + dotenv.WHITE_SPACE + "]"
 _HEAD = re.compile(rf"{_WHITE}*(export{_WHITE}+)?([A-Za-z0-9_.\-]+)({_WHITE}*)([=:])")
 
 
-@dataclass(frozen=True)
-class Assignment:
+class Assignment(NamedTuple):
     """One assignment as a reader sees it, in the order of the file; lines count from 1."""
 
     name: str
@@ -132,16 +132,18 @@ class _Lines:
 
     def __init__(self, text: str) -> None:
         self.text = text
+        self._returns = "\r" in text
         self._counted_to = 0
         self._line = 1
 
     def of(self, position: int) -> int:
-        if position > 0 and self.text[position - 1 : position + 1] == "\r\n":
-            position -= 1
+        if self._returns and self.text[max(position - 1, 0) : position + 1] == "\r\n":
+            position -= 1  # not between the two
         if position > self._counted_to:
             start, self._counted_to = self._counted_to, position
-            self._line += self.text.count("\n", start, position) + self.text.count("\r", start, position)
-            self._line -= self.text.count("\r\n", start, position)
+            self._line += self.text.count("\n", start, position)
+            if self._returns:
+                self._line += self.text.count("\r", start, position) - self.text.count("\r\n", start, position)
         return self._line
 
 
@@ -280,15 +282,15 @@ def read_systemd(text: str, comments_go_on: bool = True) -> Reading:
         comments_go_on: whether a backslash at the end of a comment makes the next line a part of it, as in 253
             and before.
     """
-    lines = _Lines(text)
     reading = Reading()
-    length = len(text)
     nul = text.find("\0")
     if nul != -1:
         reason = Reason("refuses the whole file: it holds a NUL character", "Remove the character.", 2)
-        reading.refusals.append(Refusal(lines.of(nul), reason))
+        reading.refusals.append(Refusal(_Lines(text).of(nul), reason))
         reading.stopped = True
-        return reading
+        text = text[:nul]
+    lines = _Lines(text)
+    length = len(text)
     position = 0
     while True:
         position = _skip(_BLANKS_AND_LINE_ENDS, text, position, length)
@@ -418,8 +420,8 @@ def read_docker(text: str) -> Reading:
             else:
                 refuse("it has a line without =", _HEAD_ALIKE if _HEAD.match(content) else _LINE_ALIKE)
         elif equals:
-            line = lines.of(start)
-            reading.assignments.append(Assignment(name, value, line, line))
+            # More than one line only if dotenv counts a carriage return that docker does not.
+            reading.assignments.append(Assignment(name, value, lines.of(start), lines.of(end)))
         start = end + 1
     return reading
 
@@ -512,6 +514,8 @@ def _why_systemd(place: _Place, seen: Assignment | None) -> Reason:
 def _why_docker(place: _Place, seen: Assignment | None) -> Reason:
     entry, tail = place.entry, place.tail
     if seen is None:
+        if place.mark:
+            return Reason("takes the byte order mark for a part of the name", _NO_MARK)
         return Reason("does not see it", _HEAD_ALIKE)
     general = _why(place, seen)
     if general is not None:
