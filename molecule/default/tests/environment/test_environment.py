@@ -82,7 +82,7 @@ def test_the_same_again_changes_nothing(controller, applications):
     variables = controller.directory / "variables.yml"
     run = controller.play("playbooks/environment.yml", "-e", f"@{variables}")
     assert run.status == 0, run.output
-    assert re.findall(r"mol-app\d .* changed=(\d+)", run.output) == ["0", "0"]
+    assert re.findall(r"mol-app\d : ok=\d+ changed=(\d+)", run.text) == ["0", "0"]
     assert [application.journal for application in applications] == before
 
 
