@@ -30,6 +30,12 @@ const serve = (listener) => http.createServer(listener).listen(Number(process.en
 """
 
 
+def pm2_packages() -> Path:
+    """The node_modules of the PM2 that the role installs."""
+    (lock_directory,) = (ROLE / "files").glob("lock-*")
+    return installed(lock_directory) / "node_modules"
+
+
 def free_port() -> int:
     """A TCP port of the loopback address that nobody has at the moment."""
     with socket.socket() as probe:
@@ -68,8 +74,7 @@ class Pm2Host:
         self.write_files()
         # Programs of these names, wherever they come from.
         (programs / "node").symlink_to(node or brought_node())
-        lock = f"lock-{self._value('pm2_version')}"
-        (programs / "pm2").symlink_to(installed(ROLE / "files" / lock) / "node_modules/pm2/bin/pm2")
+        (programs / "pm2").symlink_to(pm2_packages() / "pm2/bin/pm2")
         environment = self.configuration / "pm2.environment"
         text = environment.read_text()
         environment.write_text(text.replace("PATH=", f"PATH={programs}:", 1))
@@ -81,9 +86,6 @@ class Pm2Host:
         for name in ("defaults/main.yml", "vars/main.yml"):
             variables |= loader.load_from_file(str(ROLE / name), trusted_as_template=True)
         return Templar(loader, variables | self._variables)
-
-    def _value(self, name: str) -> Any:
-        return self._templar().template(trust_as_template(f"{{{{ {name} }}}}"))
 
     def write_files(self, **given: Any) -> None:
         """What role pm2 puts into the configuration directory, as Ansible renders it."""

@@ -178,12 +178,8 @@ class TestOnTheLivePort:
     @pytest.mark.parametrize(
         ("script", "cause", "said"),
         [
-            (
-                # Not at once: PM2 loses what a worker says before its log file is open.
-                "setTimeout(() => console.error('no licence'), 300); setTimeout(() => process.exit(78), 600);",
-                r"worker \d+ ended while it was starting",
-                "no licence",
-            ),
+            ("console.error('no licence'); process.exit(78);", r"worker \d+ ended while it was starting", "no licence"),
+            ("throw new Error('no licence');", r"worker \d+ ended while it was starting", "Error: no licence"),
             ("console.error('waiting'); setInterval(() => {}, 999);", "2 of 2 workers not seen healthy", "waiting"),
             (
                 "console.error('no database'); serve((q, r) => { r.statusCode = 503; r.end(); });",
@@ -191,7 +187,7 @@ class TestOnTheLivePort:
                 'preload: /health says "HTTP 503": staying off port',
             ),
         ],
-        ids=["crash loop", "never listens", "503"],
+        ids=["crash loop", "exception", "never listens", "503"],
     )
     def test_the_old_generation_serves_on(self, daemon: Pm2Host, script: str, cause: str, said: str) -> None:
         old = daemon.release("a", GOOD)

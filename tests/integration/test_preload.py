@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -20,7 +21,7 @@ import pytest
 import traffic
 from ansible_collections.roastify.ops.plugins.module_utils import health, switching
 from npm_packages import brought_node, own_node
-from pm2_host import COMMON, ROLE, Pm2Host, free_port
+from pm2_host import COMMON, ROLE, Pm2Host, free_port, pm2_packages
 
 NODES = [node for node in (brought_node(), own_node()) if node is not None]
 #: No handler of any signal, no header of its own.
@@ -247,6 +248,62 @@ class TestOneProcess:
         assert read_to_end(client) == b""
         assert process.end() == 0
 
+    def test_the_library_ws_and_its_clients_understand_that(self, start: Callable[..., Process], node: Path) -> None:
+        library = json.dumps(str(pm2_packages() / "ws"))
+        process = start(f"""
+          const {{ WebSocketServer }} = require({library});
+          const server = serve((request, response) => healthy(response));
+          new WebSocketServer({{ server }}).on('connection', (peer) => {{
+            peer.on('message', (message) => peer.send(message));
+            peer.on('close', (code) => console.log(`closed with ${{code}}`));
+          }});
+        """)
+        process.wait_healthy()
+        script = f"""
+          const client = new (require({library}))('ws://127.0.0.1:{process.port}');
+          client.on('open', () => client.send('hello')).on('message', () => console.log('open'));
+          client.on('close', (code) => console.log(code));
+        """
+        with subprocess.Popen([node, "-e", script], stdout=subprocess.PIPE, text=True) as client:
+            assert client.stdout is not None
+            assert client.stdout.readline() == "open\n"
+            process.tell()
+            assert client.stdout.readline() == "1001\n"
+        assert process.end() == 0
+        assert "closed with 1001" in process.output.read_text()
+
+    def test_https_too(self, start: Callable[..., Process], tmp_path: Path) -> None:
+        subprocess.run(
+            [
+                *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test"),
+                *("-keyout", "server.key", "-out", "server.crt"),
+            ],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+        )
+        process = start("""
+          const [key, cert] = ['server.key', 'server.crt'].map((name) => require('node:fs').readFileSync(name));
+          require('node:https').createServer({ key, cert }, (request, response) => healthy(response))
+            .listen(Number(process.env.PORT), '127.0.0.1', () => console.log('up'));
+        """)
+        process.wait_said("up")
+        context = ssl.create_default_context(cafile=str(tmp_path / "server.crt"))
+        context.check_hostname = False
+        idle = http.client.HTTPSConnection("127.0.0.1", process.port, timeout=10, context=context)
+        seen = []
+        for moment in ("before", "after"):
+            if moment == "after":
+                process.tell()
+                until(lambda: health.probe("127.0.0.1", process.port, "/health").nothing_listens)
+                idle.auto_open = 0
+            idle.request("GET", "/health")
+            answer = idle.getresponse()
+            answer.read()
+            seen.append((answer.headers["X-Worker"], answer.headers["Connection"] == "close"))
+        assert seen == [(str(process.pid), False), (str(process.pid), True)]
+        assert process.end() == 0
+
     def test_without_a_server_the_signal_does_what_it_always_does(self, start: Callable[..., Process]) -> None:
         process = start("console.log('at work'); setInterval(() => {}, 1000);")
         process.wait_said("at work")
@@ -389,6 +446,22 @@ class TestSwitchesUnderPm2:
         assert report.failed == 0, traffic.describe(report)
         assert report.versions["1.2.0"] > 0
         assert f'preload: /health says "HTTP 503": staying off port {shop.port}' in shop.log()
+
+    @pytest.mark.parametrize(
+        "script", ["console.error('no licence'); process.exit(78);", "throw new Error('no licence');"]
+    )
+    def test_last_words_are_in_the_log_once_for_each_end(
+        self, tmp_path_factory: pytest.TempPathFactory, script: str
+    ) -> None:
+        with Pm2Host(tmp_path_factory.mktemp("pm2"), pm2_instances=1).daemon() as host:
+            release = host.release("a", "require('node:fs').appendFileSync('starts', '.');" + script)
+            host.pm2.start(release.directory, "shop-a")
+            starts = release.directory / "starts"
+            until(lambda: starts.exists() and len(starts.read_text()) >= 3, host.log)
+            host.pm2.delete(["shop-a"])
+            said = [line for line in host.log().splitlines() if line.endswith("no licence")]
+            # The last process may have been ended from outside, before it had said anything.
+            assert len(starts.read_text()) - len(said) in (0, 1)
 
     def test_one_that_is_ill_serves_if_nobody_else_does(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         with Pm2Host(tmp_path_factory.mktemp("pm2"), pm2_instances=1).daemon() as host:

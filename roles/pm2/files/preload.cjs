@@ -6,13 +6,15 @@
 // - On SIGINT and SIGTERM the worker leaves the port that it shares with other workers, answers what is under way,
 //   tells every client to come back on another connection, and ends. Without it the signal ends it on the spot.
 // - It joins that port only once its own health path answers 200 (option selfGate).
+// - What it said right before it ended is in PM2's log.
 // - Its answers name the worker (X-Worker) and the release (X-Release), so that the gate can tell workers apart.
 //
 // It stands in for the default action of the signals, no more: where the application has a handler of its own for a
 // signal, that handler alone decides, and the worker joins at once. Headers that the application sets stay as they are.
 // Left alone: HTTP/2, plain TCP servers, worker threads, and processes that listen to nothing.
 //
-// Its options are in preload.json beside it. Neither they nor anything here reads or shows the environment.
+// Its options are in preload.json beside it. Of the environment it reads one variable, in which PM2 says where the logs
+// are, and shows none.
 
 const cluster = require('node:cluster');
 const { EventEmitter } = require('node:events');
@@ -40,6 +42,9 @@ const DEFAULTS = {
   // one more, which would be lost with the process.
   lingerMs: 500,
 };
+// How much of a log is searched for what may have been written to it already, and how long that may take.
+const LOG_TAIL = 65536;
+const LOG_WAIT_MS = 50;
 // How often a draining worker looks at its connections, and how late such a look may be to count.
 const SWEEP_MS = 100;
 const LATE_MS = 50;
@@ -139,7 +144,7 @@ function onSignal(signal) {
   drain().then((cut) => {
     if (!cut) process.exit(0);
     say(`still at work ${options.hardLimitMs} ms after ${signal}: ${cut} requests are cut`);
-    setTimeout(() => process.exit(0), 50); // PM2 writes the log asynchronously
+    process.exit(0);
   });
 }
 
@@ -416,8 +421,69 @@ function close(callback) {
   return this;
 }
 
+// ---- Last words ------------------------------------------------------------------------------------------------
+
+// PM2's workers write their log files asynchronously, so that a process that ends takes the lines with it that were not
+// written yet: all of them if it ends while its script is loaded, which is when the reason matters most.
+function keepLastWords() {
+  let files;
+  try {
+    const { pm_err_log_path: errors, pm_out_log_path: output, pm_log_path: both } = JSON.parse(process.env.pm2_env);
+    const names = [errors, output, both].filter((file) => typeof file === 'string' && file !== '');
+    // Where the words of this process begin: the process before it may have said the same.
+    files = new Map(names.map((file) => [file, fs.statSync(file, { throwIfNoEntry: false })?.size ?? 0]));
+  } catch {
+    return; // not under PM2
+  }
+  const pending = new Set();
+  const { createWriteStream } = fs;
+  fs.createWriteStream = function createWatchedStream(file, ...rest) {
+    const stream = createWriteStream.call(this, file, ...rest);
+    if (!files.has(file)) return stream;
+    const { write } = stream;
+    stream.write = function writeWatched(chunk, ...parameters) {
+      const words = { file, chunk };
+      const encoding = typeof parameters[0] === 'string' ? parameters[0] : undefined;
+      const callback = parameters.find((parameter) => typeof parameter === 'function');
+      pending.add(words);
+      return write.call(this, chunk, encoding, (error) => {
+        pending.delete(words);
+        if (callback) callback(error);
+      });
+    };
+    return stream;
+  };
+  process.on('exit', () => {
+    if (pending.size === 0) return;
+    // A write that is under way gets its time.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, LOG_WAIT_MS);
+    for (const { file, chunk } of pending) {
+      try {
+        if (!tail(file, files.get(file)).includes(chunk)) fs.appendFileSync(file, chunk);
+      } catch {
+        // No log is no reason to fail.
+      }
+    }
+  });
+}
+
+function tail(file, begin) {
+  const descriptor = fs.openSync(file, 'r');
+  try {
+    const { size } = fs.fstatSync(descriptor);
+    // A file that was rotated begins anew.
+    const start = Math.max(size - LOG_TAIL, begin <= size ? begin : 0);
+    const buffer = Buffer.alloc(LOG_TAIL);
+    const read = fs.readSync(descriptor, buffer, 0, LOG_TAIL, start);
+    return buffer.subarray(0, read);
+  } finally {
+    fs.closeSync(descriptor);
+  }
+}
+
 function install() {
   options = { ...DEFAULTS, ...readJson(path.join(__dirname, 'preload.json')) };
+  keepLastWords();
   hideOwnListener();
   for (const signal of SIGNALS) process.on(signal, onSignal);
   net.Server.prototype.listen = listen;
