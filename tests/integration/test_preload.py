@@ -341,6 +341,23 @@ class TestApplicationsWithHandlers:
         assert client.get().headers["Connection"] != "close"
         assert process.end() == 7
 
+    def test_the_reference_application_drains_itself(self, start: Callable[..., Process]) -> None:
+        lifecycle = ROLE.parents[1] / "examples/roastify/backend/src/lifecycle.js"
+        process = start(f"""
+          const say = (message, {{ event }}) => console.log(`own ${{event}}`);
+          require({json.dumps(str(lifecycle))}).serve((request, response) => healthy(response), {{
+            host: '127.0.0.1', port: Number(process.env.PORT), log: {{ info: say, warn: say }}, lingerMs: 0,
+          }});
+        """)
+        process.wait_healthy()
+        idle = Connection(process.port)
+        idle.get()
+        process.tell()
+        process.wait_said("own drain.start")
+        assert idle.get().headers["Connection"] == "close"
+        assert process.end() == 0
+        assert process.output.read_text().split("\n") == ["own ready", "own drain.start", "own drain.end", ""]
+
     def test_a_handler_for_one_signal_leaves_the_other_to_the_preload(self, start: Callable[..., Process]) -> None:
         process = start(PLAIN + "process.on('SIGTERM', () => process.exit(7));")
         process.wait_healthy()

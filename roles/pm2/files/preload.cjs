@@ -64,8 +64,9 @@ const original = {
 let options = DEFAULTS;
 let release = null;
 let draining = false;
-// HTTP servers of the application, with the listens that wait for the gate.
+// HTTP servers of the application that may be listening, all that are watched, and the listens that wait for the gate.
 const servers = new Set();
+const adopted = new WeakSet();
 const waiting = new Map();
 // Connection: what is known of it.
 const connections = new Map();
@@ -185,8 +186,9 @@ function trackUpgrade(socket, request) {
 // Events are watched where they are emitted. A listener would change what the application's server does: one for
 // `upgrade` makes Node.js accept upgrades, one for `checkContinue` makes it wait.
 function adopt(server) {
-  if (servers.has(server)) return;
   servers.add(server);
+  if (adopted.has(server)) return;
+  adopted.add(server);
   const arrival = server instanceof https.Server ? 'secureConnection' : 'connection';
   const { emit } = server;
   const watched = function emitWatched(event, ...parameters) {
@@ -195,6 +197,7 @@ function adopt(server) {
     else if (event === 'request' || event === 'checkContinue' || event === 'checkExpectation') {
       trackResponse(parameters[0].socket, parameters[1]);
     } else if (event === 'upgrade' || event === 'connect') trackUpgrade(parameters[1], parameters[0]);
+    else if (event === 'close') servers.delete(server);
     return emit.call(this, event, ...parameters);
   };
   Object.defineProperty(server, 'emit', { value: watched, configurable: true, writable: true, enumerable: false });
