@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.roastify.ops.plugins.module_utils import dotenv, env_readers
 from ansible_collections.roastify.ops.plugins.module_utils.env_format import READERS
-from ansible_collections.roastify.ops.plugins.module_utils.env_report import ERROR, WARNING, Problem
+from ansible_collections.roastify.ops.plugins.module_utils.env_report import ERROR, WARNING, Problem, and_of
 
 _ASSIGNMENT = re.compile(r"^[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=", re.MULTILINE)
 
@@ -86,7 +86,7 @@ def dotenv_problems(document: dotenv.Document, known: Mapping[str, Any]) -> list
             say(
                 ERROR,
                 "swallowed",
-                f"has a value of several lines that contains an assignment of {_and(swallowed)}.",
+                f"has a value of several lines that contains an assignment of {and_of(swallowed)}.",
                 "A missing quote swallows the lines behind it: close the value where it ends.",
             )
     return problems
@@ -115,14 +115,10 @@ def reader_problem(found: env_readers.Disagreement) -> Problem:
     for reader, reason in found.reasons.items():
         items.append(f"{reader} ({'likewise' if reason.text == before else reason.text})")
         before = reason.text
-    who = _and(items)
+    who = and_of(items)
     remedies = dict.fromkeys(reason.remedy for reason in found.reasons.values())
-    readers = _and(list(found.reasons))
+    readers = and_of(list(found.reasons))
     them = "it never reads" if len(found.reasons) == 1 else "they never read"
     remedy = f"{' '.join(remedies)} Or take {readers} out of `readers` in the schema, if {them} this file."
     what = f"{found.name} is" if found.name else "This line is"
     return Problem(WARNING, "readers_disagree", found.name, f"{what} read differently by {who}.", remedy, found.line)
-
-
-def _and(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -6,12 +6,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 ERROR = "error"
 WARNING = "warning"
+
+
+def and_of(names: Sequence[str]) -> str:
+    """Names in a sentence: `A`, `A and B`, `A, B and C`.
+
+    Args:
+        names: at least one.
+    """
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 @dataclass(frozen=True)

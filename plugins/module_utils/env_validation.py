@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.roastify.ops.plugins.module_utils import dotenv, env_secrets, env_types
-from ansible_collections.roastify.ops.plugins.module_utils.env_report import ERROR, WARNING, Problem, Report
+from ansible_collections.roastify.ops.plugins.module_utils.env_report import ERROR, WARNING, Problem, Report, and_of
 
 if TYPE_CHECKING:
     from ansible_collections.roastify.ops.plugins.module_utils.env_schema import Schema
@@ -234,16 +234,16 @@ class Validation:
                 self.say(
                     "group",
                     present[0],
-                    f"{title}: {_and(present)} {_is(present)} set, but {_and(absent)} {_is(absent)} not.",
-                    remedy or f"Set {_and(absent)} too, or remove {_and(present)}.",
+                    f"{title}: {and_of(present)} {_is(present)} set, but {and_of(absent)} {_is(absent)} not.",
+                    remedy or f"Set {and_of(absent)} too, or remove {and_of(present)}.",
                 )
             elif rule in ("exactly_one", "at_least_one") and not present:
-                self.say("group", names[0], f"{title}: none of {_and(names)} is set.", remedy or "Set one of them.")
+                self.say("group", names[0], f"{title}: none of {and_of(names)} is set.", remedy or "Set one of them.")
             elif rule in ("exactly_one", "at_most_one") and len(present) > 1:
                 self.say(
                     "group",
                     present[1],
-                    f"{title}: {_and(present)} are set, but only one may be.",
+                    f"{title}: {and_of(present)} are set, but only one may be.",
                     remedy or "Keep the one that is meant.",
                 )
 
@@ -320,10 +320,6 @@ _OPERATOR_WORDS = {
     ">": "more than",
     ">=": "at least",
 }
-
-
-def _and(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _is(names: Sequence[str]) -> str:
