@@ -33,7 +33,7 @@ const serve = (listener) => http.createServer(listener).listen(Number(process.en
 def pm2_packages() -> Path:
     """The node_modules of the PM2 that the role installs."""
     (lock_directory,) = (ROLE / "files").glob("lock-*")
-    return installed(lock_directory) / "node_modules"
+    return Path(installed(lock_directory), "node_modules")
 
 
 def free_port() -> int:
