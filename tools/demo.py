@@ -130,19 +130,24 @@ class Fleet:
     url: str
 
     @classmethod
-    def from_inventory(cls, inventory: str | None = None) -> Fleet:
-        """Ask Ansible, so that templates and other variable files count; no host is contacted."""
+    def from_inventory(cls, inventory: str | None = None, directory: Path = CHECKOUT) -> Fleet:
+        """Ask Ansible, so that templates and other variable files count; no host is contacted.
+
+        Args:
+            inventory: another one than that of ansible.cfg.
+            directory: where Ansible runs, for an inventory whose paths are relative to it.
+        """
         facts = {
             "address": "{{ ansible_host | default(inventory_hostname) }}",
             "port": "{{ app_port }}",
             "path": "{{ app_health_path }}",
-            "balancer": "{{ inventory_hostname in groups.balancer }}",
+            "balancer": "{{ inventory_hostname in groups.balancer | default([]) }}",
         }
         command = ["ansible", "app:balancer", "-m", "ansible.builtin.debug", "-a", json.dumps({"msg": facts})]
         callback = {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1"}
         done = subprocess.run(
             [*command, *(["-i", inventory] if inventory else [])],
-            cwd=CHECKOUT,
+            cwd=directory,
             env={**ansible_environment(), **callback},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -159,7 +164,8 @@ class Fleet:
                 hosts={host: str(row["address"]) for host, row in sorted(apps.items())},
                 port=int(first["port"]),
                 health_path=str(first["path"]),
-                url=f"http://{balancers[0]}",
+                # Without a load balancer, visitors go to a host.
+                url=f"http://{balancers[0]}" if balancers else f"http://{first['address']}:{first['port']}",
             )
         except (ValueError, LookupError, TypeError, StopIteration) as error:
             output = (done.stdout + done.stderr).strip()[-2000:]
@@ -171,9 +177,9 @@ class Fleet:
 
     def wait_for_balancer(self, seconds: float = 30.0) -> None:
         """Until the load balancer has seen enough good health answers to let visitors in."""
-        address = self.url.removeprefix("http://")
+        address, _, port = self.url.removeprefix("http://").partition(":")
         end = time.monotonic() + seconds
-        while ask_version(address, 80, self.health_path) is None:
+        while ask_version(address, int(port or 80), self.health_path) is None:
             if time.monotonic() > end:
                 raise DemoError(f"{self.url}{self.health_path} did not answer within {seconds:g} s.")
             time.sleep(0.2)

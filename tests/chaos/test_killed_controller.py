@@ -1,0 +1,175 @@
+"""The controller is killed, with all that it started, at every boundary between two tasks and in the middle of tasks.
+
+    CHAOS_KILLS=10          so many kills, spread over an environment deployment
+    CHAOS_KILLS=100         the default: every boundary of a deployment once, then at random, in deployments of releases,
+                            of environments, and in rollbacks, with a delay or without, once or twice in a row
+    CHAOS_SEED=1            the same kills again
+
+After each: every host serves one version, and the next deployment succeeds, by itself, and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import drill
+import pytest
+from demo import Fleet
+from drill import CACHE, NEW, OLD, Run, Visitors
+
+pytestmark = pytest.mark.slow
+
+KILLS = int(os.environ.get("CHAOS_KILLS", "100"))
+SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.randrange(1, 1_000_000)
+SHORT = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of run that can be killed; each call of `command` is another one of its kind."""
+
+    name: str
+    command: Callable[[], list[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kill:
+    """Where a run is to end."""
+
+    kind: Kind
+    boundary: int
+    task: str
+    delay: float = 0.0
+
+    def __str__(self) -> str:
+        moment = f"{self.delay:.2f} s into" if self.delay else "before"
+        return f"{self.kind.name}, {moment} task {self.boundary}, {self.task}"
+
+
+def kinds(artifacts: dict[str, str]) -> dict[str, Kind]:
+    known = [
+        *(Kind(f"deploy {version}", lambda path=path: drill.playbook(  # type: ignore[misc]
+            "deploy.yml", release_artifact=path)) for version, path in artifacts.items()),
+        Kind("environment", lambda: drill.playbook(
+            "playbooks/environment.yml", app_jwt_secret=drill.another_environment())),
+        Kind("rollback", lambda: drill.playbook("rollback.yml")),
+    ]  # fmt: skip
+    return {kind.name: kind for kind in known}
+
+
+def under_watch(name: str, command: Sequence[str], **settings: object) -> Run:
+    """A run with the callback that kills it."""
+    more = {f"DRILL_{key.upper()}": str(value) for key, value in settings.items()}
+    return Run(
+        name,
+        command,
+        ANSIBLE_CALLBACK_PLUGINS=str(drill.HERE / "callback_plugins"),
+        ANSIBLE_CALLBACKS_ENABLED="kill_at",
+        PYTHONPATH=str(Path(drill.demo.__file__).parent),
+        **more,
+    )
+
+
+def boundaries(kind: Kind) -> list[str]:
+    """The names of the tasks of a run that nobody kills."""
+    tasks = CACHE / f"tasks-{kind.name.replace(' ', '-')}"
+    tasks.unlink(missing_ok=True)
+    run = under_watch(f"whole {kind.name}", kind.command(), tasks=tasks)
+    assert run.wait() == 0, run.said
+    return tasks.read_text().splitlines()
+
+
+def carry_out(number: int, kill: Kill, fleet: Fleet, visitors: Visitors) -> list[str]:
+    """Kill a run; what is wrong right afterwards."""
+    settings = {"kill_at": kill.boundary, **({"kill_delay": kill.delay} if kill.delay else {})}
+    run = under_watch(f"kill {number:03}", kill.kind.command(), **settings)
+    status = run.wait()
+    problems = []
+    # A short task may be the last one, and over before the delay is.
+    if status != -signal.SIGKILL and not (kill.delay and status == 0):
+        problems.append(f"it ended with {status} instead of being killed: {run.log}")
+    served = fleet.versions()
+    problems += [f"{host} serves {version}" for host, version in served.items() if not serves(version)]
+    return problems + visitors.failures()
+
+
+def serves(version: str) -> bool:
+    """Whether all answers came from a release; both of them while the old workers leave."""
+    return set(version.split("/")) <= {OLD, NEW}
+
+
+def recover(number: int, kill: Kill, fleet: Fleet, visitors: Visitors, chance: random.Random) -> list[str]:
+    """Run what an operator runs next; what is wrong then."""
+    name = f"after {number:03}"
+    command = kill.kind.command()
+    if kill.kind.name == "rollback" or chance.random() < 0.3:
+        # A killed rollback may have been done, and another one would go further back.
+        command = drill.playbook("playbooks/environment.yml", app_jwt_secret=drill.another_environment())
+    status, log = drill.run(name, *command)
+    if status != 0:
+        return [f"the next deployment failed with {status}: {log}", *visitors.failures()]
+    served = set(fleet.versions().values())
+    wrong = [] if len(served) == 1 and serves(*served) else [f"then {served} is served"]
+    return wrong + drill.leftovers(fleet) + visitors.failures()
+
+
+def plan_short(kinds: dict[str, Kind], kills: int) -> list[Kill]:
+    """Evenly from the lock to the end of an environment deployment; every other one in the middle of a task."""
+    kind = kinds["environment"]
+    tasks = boundaries(kind)
+    first = next(number for number, task in enumerate(tasks, 1) if "Take the lock" in task)
+    where = [first + round(step * (len(tasks) - first) / max(kills - 1, 1)) for step in range(kills)]
+    switches = [number for number, task in enumerate(tasks, 1) if task.endswith("Switch to the release")]
+    plan = [Kill(kind, number, tasks[number - 1], 0.6 * (step % 2)) for step, number in enumerate(where)]
+    # The heart of it, whatever the even steps meet.
+    for place, (number, delay) in enumerate([(switches[0], 1.5), (switches[-1], 2.5)]):
+        if place + 1 < len(plan):
+            plan[-(place + 2)] = Kill(kind, number, tasks[number - 1], delay)
+    return plan
+
+
+def plan_long(kinds: dict[str, Kind], kills: int, chance: random.Random) -> list[Kill]:
+    """Every boundary of a deployment, then any of all kinds."""
+    tasks = {name: boundaries(kinds[name]) for name in (f"deploy {NEW}", "rollback", "environment")}
+    tasks[f"deploy {OLD}"] = tasks[f"deploy {NEW}"]
+    every = tasks[f"deploy {NEW}"]
+    plan = [
+        Kill(kinds[f"deploy {(NEW, OLD)[number % 2]}"], number, task) for number, task in enumerate(every, 1)
+    ][:kills]
+    while len(plan) < kills:
+        name = chance.choice(sorted(tasks))
+        number = chance.randint(1, len(tasks[name]))
+        delay = round(chance.uniform(0.05, 4), 2) if chance.random() < 0.6 else 0.0
+        plan.append(Kill(kinds[name], number, tasks[name][number - 1], delay))
+    return plan
+
+
+def test_a_killed_controller_needs_no_cleaning_up(
+    fleet: Fleet, artifacts: dict[str, str], visitors: Visitors, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chance = random.Random(SEED)
+    known = kinds(artifacts)
+    begun = time.monotonic()
+    plan = plan_short(known, KILLS) if KILLS <= SHORT else plan_long(known, KILLS, chance)
+    wrong: list[str] = []
+    with capsys.disabled():
+        print(f"\n{len(plan)} kills, CHAOS_SEED={SEED}")
+        for number, kill in enumerate(plan, 1):
+            start = time.monotonic()
+            problems = carry_out(number, kill, fleet, visitors)
+            # Now and then the next run is killed, too.
+            if KILLS <= SHORT or chance.random() < 0.8:
+                problems += recover(number, kill, fleet, visitors, chance)
+            wrong += [f"kill {number} ({kill}): {problem}" for problem in problems]
+            print(f"{number:3}  {time.monotonic() - start:5.1f} s  {kill}", *problems, sep="\n     ! ", flush=True)
+        status, output = drill.deploy("after all kills", artifacts[NEW])
+        wrong += [] if status == 0 else [output]
+        wrong += drill.leftovers(fleet)
+        print(f"{visitors.served} requests served, {time.monotonic() - begun:.0f} s", flush=True)
+    assert wrong == []
