@@ -26,7 +26,9 @@ options:
     type: str
     required: true
   artifact:
-    description: The transferred artifact on the host; it is removed once the release is complete.
+    description:
+      - The transferred artifact on the host. It is removed once the release is complete, and so are those that killed
+        and failed deployments have left in the same directory, named C(<sha256>.tar.gz).
     type: path
     required: true
   sha256:
@@ -85,12 +87,24 @@ artifact_needed:
   type: str
 """
 
+import re
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.roastify.ops.plugins.module_utils import deploy_locks, releases
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.files import exclusively
+
+
+def remove_artifacts(artifact):
+    """Take the artifact away, and those that killed and failed deployments have left beside it.
+
+    Nobody else is at them: the lock of the deployment is ours.
+    """
+    artifact.unlink(missing_ok=True)
+    for path in artifact.parent.glob("*.tar.gz"):
+        if re.fullmatch(r"[0-9a-f]{64}\.tar\.gz", path.name):
+            path.unlink(missing_ok=True)
 
 
 def main():
@@ -133,7 +147,7 @@ def main():
     except (OperationError, OSError) as error:
         module.fail_json(msg=f"Staging release {options['release']} failed: {error}")
     if not module.check_mode:
-        Path(options["artifact"]).unlink(missing_ok=True)
+        remove_artifacts(Path(options["artifact"]))
     added = f"release {options['release']}\n" if changed else ""
     module.exit_json(
         changed=changed,

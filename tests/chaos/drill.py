@@ -16,6 +16,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import shutil
 import signal
 import string
@@ -37,7 +38,10 @@ INVENTORY = Path(os.environ.get("CHAOS_INVENTORY") or HERE / "inventory").resolv
 DIRECTORY = Path(os.environ.get("CHAOS_DIRECTORY") or demo.CHECKOUT).resolve()
 OLD, NEW = "1.0.0", "1.1.0"
 ROOT = "/srv/roastify"
-ENTRY = "application/backend/src/server.js"
+#: Requests per second while a drill goes on.
+RATE = float(os.environ.get("CHAOS_RATE", "120"))
+#: Drills are many; that a candidate has to stay healthy is a drill of its own.
+QUICK: Mapping[str, object] = {"app_release_candidate_uptime": 0.1}
 #: Seconds after which a run of Ansible hangs.
 LONGEST = 600
 
@@ -118,8 +122,43 @@ class Run:
 
 def playbook(path: str, **variables: object) -> list[str]:
     """The command that runs a playbook of the checkout."""
-    command = ["ansible-playbook", str(demo.CHECKOUT / path)]
-    return [*command, "--extra-vars", json.dumps(variables)] if variables else command
+    extra = json.dumps({**QUICK, **variables})
+    return ["ansible-playbook", str(demo.CHECKOUT / path), "--extra-vars", extra]
+
+
+def watched(name: str, command: Sequence[str], **settings: object) -> Run:
+    """A run at whose boundaries between tasks something happens.
+
+    Args:
+        name: of its log.
+        command: what to run.
+        settings: of callback_plugins/moments.py, without their prefix.
+    """
+    more = {f"DRILL_{key.upper()}": str(value) for key, value in settings.items()}
+    return Run(
+        name,
+        command,
+        ANSIBLE_CALLBACK_PLUGINS=str(HERE / "callback_plugins"),
+        ANSIBLE_CALLBACKS_ENABLED="moments",
+        PYTHONPATH=str(demo.CHECKOUT / "tools"),
+        **more,
+    )
+
+
+def meanwhile(name: str, command: Sequence[str], moment: str, do: str, occurrence: int = 1) -> tuple[int, str]:
+    """Exit code and output of a run in which something happens right before a task.
+
+    Args:
+        name: of its log.
+        command: what to run.
+        moment: part of the name of the task.
+        do: shell command; `on_host` makes one for a host.
+        occurrence: which of several tasks of such a name.
+    """
+    under_way = watched(name, command, moment=moment, command=do, occurrence=occurrence)
+    status = under_way.wait()
+    assert f" {moment}" in under_way.said or f"[{moment}" in under_way.said, f"no task {moment} in {under_way.log}"
+    return status, under_way.said
 
 
 def run(name: str, *command: str) -> tuple[int, Path]:
@@ -216,19 +255,26 @@ def engine() -> str:
     return (demo.CHECKOUT / ".cache" / "engine").read_text().splitlines()[0]
 
 
-def on(host: str, script: str, wanted: bool = True) -> str:
+def on(host: str, script: str, wanted: bool = True, mounts: bool = False) -> str:
     """Output of a shell script as root on a host, past SSH, so that it works where SSH does not.
 
     Args:
         host: its name.
         script: what to run.
         wanted: whether it has to succeed.
+        mounts: whether it may mount file systems, which root of a container may not.
     """
+    rights = ["--privileged"] if mounts else []
     done = subprocess.run(
-        [engine(), "exec", "-i", host, "sh", "-eu"], input=script, capture_output=True, text=True, timeout=120
+        [engine(), "exec", "-i", *rights, host, "sh", "-eu"], input=script, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0 or not wanted, f"{host}: {script}: {done.stderr or done.stdout}"
     return done.stdout
+
+
+def on_host(host: str, script: str) -> str:
+    """The shell command that runs a script as root on a host."""
+    return shlex.join([engine(), "exec", host, "sh", "-c", script])
 
 
 _SURVEY = r"""
@@ -367,7 +413,7 @@ def leftovers(fleet: Fleet) -> list[str]:
     surveys = survey_all(fleet)
     lines = [line for one in surveys for line in one.leftovers()]
     if len({one.live for one in surveys}) != 1:
-        lines.append(f"not the same release: {({one.host: one.live for one in surveys})}")
+        lines.append(f"not the same release: { ({one.host: one.live for one in surveys}) }")
     return lines
 
 
@@ -376,6 +422,16 @@ def doctor(name: str = "doctor") -> list[str]:
     _, log = run(name, *playbook("playbooks/doctor.yml", doctor_format="json"))
     text = log.read_text(errors="replace")
     return [line for line in text.splitlines() if '"what"' in line or "What to do" in line]
+
+
+def require_all_is_well(fleet: Fleet, visitors: Visitors, name: str) -> None:
+    """The next deployment succeeds without a hand's turn, leaves nothing behind, and nobody has noticed anything."""
+    assert visitors.failures() == []
+    status, output = deploy_environment(f"{name}, afterwards")
+    assert status == 0, output
+    assert leftovers(fleet) == []
+    assert len(set(fleet.versions().values())) == 1
+    assert visitors.failures() == []
 
 
 @contextlib.contextmanager
@@ -394,6 +450,60 @@ def fault(host: str, cause: str, end: str) -> Iterator[None]:
         on(host, end)
 
 
+_HOOK = r"""
+import json, os, re, signal, sys
+
+def listen():
+    try:
+        with open("/run/drill.json") as stream:
+            order = json.load(stream)
+    except OSError:
+        return
+    state = {"missing": order["nth"]}
+    def hook(event, arguments):
+        if event != order["event"] or not state["missing"]:
+            return
+        module = getattr(sys.modules.get("__main__"), "_module_fqn", "")
+        if not module.endswith("." + order["module"]) or not re.search(order["pattern"], " ".join(map(str, arguments))):
+            return
+        state["missing"] -= 1
+        if state["missing"] == 0:
+            os.close(os.open("/run/drill.done", os.O_CREAT | os.O_WRONLY))
+            if order["error"]:
+                raise OSError(order["error"], os.strerror(order["error"]))
+            os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(hook)
+
+listen()
+"""
+_SITE = "$(python3 -c 'import site; print(site.getsitepackages()[0])')"
+
+
+@contextlib.contextmanager
+def accident(host: str, module: str, event: str, pattern: str, nth: int = 1, error: int = 0) -> Iterator[None]:
+    """A module is killed on a host, or fails, right before a certain system call: always the same one.
+
+    Python itself announces what it is about to do to audit hooks (sys.addaudithook); the host gets one by a .pth file,
+    and the engine is as it is. Afterwards the accident must have happened.
+
+    Args:
+        host: its name.
+        module: for instance ``release_activate``.
+        event: for instance ``os.rename``; see the table of audit events of Python's documentation.
+        pattern: regular expression that the arguments of the event match, joined by spaces.
+        nth: which of several such events.
+        error: number of the error that the call fails with, instead of a kill.
+    """
+    order = {"module": module, "event": event, "pattern": pattern, "nth": nth, "error": error}
+    on(host, f"rm -f /run/drill.done; mkdir -p {_SITE}; cat > /run/drill.json <<'END'\n{json.dumps(order)}\nEND")
+    on(host, f"cat > {_SITE}/drill_hook.py <<'END'\n{_HOOK}\nEND\necho 'import drill_hook' > {_SITE}/drill.pth")
+    try:
+        yield
+        assert on(host, "ls /run").split().count("drill.done") == 1, f"{module} never came to {event} {pattern}"
+    finally:
+        on(host, f"rm -rf /run/drill.* {_SITE}/drill.pth {_SITE}/drill_hook.py")
+
+
 # -- visitors -----------------------------------------------------------------------------------------
 
 
@@ -403,15 +513,19 @@ class Visitors:
     Args:
         fleet: the fleet.
         rate: requests per second, a quarter of them to the hosts themselves.
-        direct: whether there are any of these; a host that is rebooted cannot answer.
+        balanced: whether there are users.
+        direct: whether hosts are asked themselves; one that is rebooted cannot answer.
+        options: of the traffic.
     """
 
-    def __init__(self, fleet: Fleet, rate: float = 120, direct: bool = True) -> None:
-        places = {"users": (fleet.url, rate * 0.75)}
+    def __init__(
+        self, fleet: Fleet, rate: float = RATE, balanced: bool = True, direct: bool = True, **options: Any
+    ) -> None:
+        places = {"users": (fleet.url, rate * 0.75)} if balanced else {}
         if direct:
             each = rate * 0.25 / len(fleet.hosts)
             places |= {host: (f"http://{address}:{fleet.port}", each) for host, address in fleet.hosts.items()}
-        self._traffic = {name: BackgroundTraffic(url, share) for name, (url, share) in places.items()}
+        self._traffic = {name: BackgroundTraffic(url, share, **options) for name, (url, share) in places.items()}
 
     def __enter__(self) -> Visitors:
         for traffic in self._traffic.values():

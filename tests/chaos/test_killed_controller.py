@@ -15,13 +15,13 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 
 import drill
 import pytest
 from demo import Fleet
-from drill import CACHE, NEW, OLD, Run, Visitors
+from drill import CACHE, NEW, OLD, Visitors
 
 pytestmark = pytest.mark.slow
 
@@ -53,42 +53,37 @@ class Kill:
 
 
 def kinds(artifacts: dict[str, str]) -> dict[str, Kind]:
+    """Deployments of releases and environments, and rollbacks."""
     known = [
-        *(Kind(f"deploy {version}", lambda path=path: drill.playbook(  # type: ignore[misc]
-            "deploy.yml", release_artifact=path)) for version, path in artifacts.items()),
-        Kind("environment", lambda: drill.playbook(
-            "playbooks/environment.yml", app_jwt_secret=drill.another_environment())),
-        Kind("rollback", lambda: drill.playbook("rollback.yml")),
-    ]  # fmt: skip
+        *(Kind(f"deploy {version}", partial(deployment_of, path)) for version, path in artifacts.items()),
+        Kind("environment", environment),
+        Kind("rollback", partial(drill.playbook, "rollback.yml")),
+    ]
     return {kind.name: kind for kind in known}
 
 
-def under_watch(name: str, command: Sequence[str], **settings: object) -> Run:
-    """A run with the callback that kills it."""
-    more = {f"DRILL_{key.upper()}": str(value) for key, value in settings.items()}
-    return Run(
-        name,
-        command,
-        ANSIBLE_CALLBACK_PLUGINS=str(drill.HERE / "callback_plugins"),
-        ANSIBLE_CALLBACKS_ENABLED="kill_at",
-        PYTHONPATH=str(Path(drill.demo.__file__).parent),
-        **more,
-    )
+def deployment_of(artifact: str) -> list[str]:
+    # So few are kept that the artifact has to be transferred each time.
+    return drill.playbook("deploy.yml", release_artifact=artifact, app_release_keep=1)
+
+
+def environment() -> list[str]:
+    return drill.playbook("playbooks/environment.yml", app_jwt_secret=drill.another_environment())
 
 
 def boundaries(kind: Kind) -> list[str]:
     """The names of the tasks of a run that nobody kills."""
     tasks = CACHE / f"tasks-{kind.name.replace(' ', '-')}"
     tasks.unlink(missing_ok=True)
-    run = under_watch(f"whole {kind.name}", kind.command(), tasks=tasks)
-    assert run.wait() == 0, run.said
+    whole = drill.watched(f"whole {kind.name}", kind.command(), tasks=tasks)
+    assert whole.wait() == 0, whole.said
     return tasks.read_text().splitlines()
 
 
 def carry_out(number: int, kill: Kill, fleet: Fleet, visitors: Visitors) -> list[str]:
     """Kill a run; what is wrong right afterwards."""
     settings = {"kill_at": kill.boundary, **({"kill_delay": kill.delay} if kill.delay else {})}
-    run = under_watch(f"kill {number:03}", kill.kind.command(), **settings)
+    run = drill.watched(f"kill {number:03}", kill.kind.command(), **settings)
     status = run.wait()
     problems = []
     # A short task may be the last one, and over before the delay is.
@@ -110,7 +105,7 @@ def recover(number: int, kill: Kill, fleet: Fleet, visitors: Visitors, chance: r
     command = kill.kind.command()
     if kill.kind.name == "rollback" or chance.random() < 0.3:
         # A killed rollback may have been done, and another one would go further back.
-        command = drill.playbook("playbooks/environment.yml", app_jwt_secret=drill.another_environment())
+        command = environment()
     status, log = drill.run(name, *command)
     if status != 0:
         return [f"the next deployment failed with {status}: {log}", *visitors.failures()]
@@ -139,9 +134,9 @@ def plan_long(kinds: dict[str, Kind], kills: int, chance: random.Random) -> list
     tasks = {name: boundaries(kinds[name]) for name in (f"deploy {NEW}", "rollback", "environment")}
     tasks[f"deploy {OLD}"] = tasks[f"deploy {NEW}"]
     every = tasks[f"deploy {NEW}"]
-    plan = [
-        Kill(kinds[f"deploy {(NEW, OLD)[number % 2]}"], number, task) for number, task in enumerate(every, 1)
-    ][:kills]
+    plan = [Kill(kinds[f"deploy {(NEW, OLD)[number % 2]}"], number, task) for number, task in enumerate(every, 1)][
+        :kills
+    ]
     while len(plan) < kills:
         name = chance.choice(sorted(tasks))
         number = chance.randint(1, len(tasks[name]))
