@@ -94,7 +94,13 @@ class Controller:
             [str(Path(sys.executable).with_name(program)), *arguments, f"--vault-password-file={self.password}"],
             # The paths of the inventory are those that molecule sees.
             cwd=CHECKOUT / "molecule" / "default",
-            env={**os.environ, **aws_environment(self.moto), "ANSIBLE_NOCOLOR": "1", **environment},
+            env={
+                **os.environ,
+                **aws_environment(self.moto),
+                "ANSIBLE_NOCOLOR": "1",
+                "ANSIBLE_FORCE_COLOR": "0",
+                **environment,
+            },
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
