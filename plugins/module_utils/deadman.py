@@ -74,7 +74,7 @@ class Order:
 
 def order_file(host: Host) -> Path:
     """Where the order of a host stands; there is none while nothing waits for a confirmation."""
-    return host.root / ".deadman.json"
+    return host.order
 
 
 def read_order(host: Host) -> Order | None:

@@ -8,10 +8,14 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+#: What a file that is about to replace another one has behind that one's name: see tempfile.mkstemp, link_atomically.
+_TEMPORARY = re.compile(r"\.(?:[a-z0-9_]{8}|[0-9]+\.[0-9a-f]{8})$")
 
 
 def sync_directory(directory: Path) -> None:
@@ -76,6 +80,18 @@ def link_atomically(path: Path, target: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     with _replacing(path, str(temporary)):
         os.symlink(target, temporary)
+
+
+def remove_temporary(path: Path) -> None:
+    """Take away what a killed process left of a file or link that it was about to replace.
+
+    Args:
+        path: the file or link; its name may be a pattern, for instance ``*.json``. No other process may be replacing
+            it now.
+    """
+    for temporary in path.parent.glob(f".{path.name}.*"):
+        if _TEMPORARY.search(temporary.name):
+            temporary.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any:

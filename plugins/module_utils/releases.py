@@ -25,7 +25,9 @@ from ansible_collections.roastify.ops.plugins.module_utils import (
 )
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.files import (
+    exclusively,
     read_json,
+    remove_temporary,
     sync_directory,
 )
 from ansible_collections.roastify.ops.plugins.module_utils.release_states import ReleaseStates
@@ -86,6 +88,8 @@ class Host:
         self.link = self.root / "current"
         self.journal = self.root / "deployments.jsonl"
         self.lock = self.root / ".deploy.lock"
+        #: What a timer is to do unless the deployment is confirmed, see ``deadman``.
+        self.order = self.root / ".deadman.json"
         self.states = ReleaseStates(self.root / STATES)
 
     def require(self) -> None:
@@ -584,6 +588,11 @@ def _remove_unfinished(host: Host) -> None:
     for name in os.listdir(host.releases):
         if name.startswith(STAGING_PREFIX):
             shutil.rmtree(host.releases / name)
+    remove_temporary(host.states.directory / "*.json")
+    remove_temporary(host.environments / "*.env")
+    with exclusively(host.root):  # others may be trying to get the lock
+        for path in (host.link, host.lock, host.journal, host.order):
+            remove_temporary(path)
 
 
 def prunable(host: Host, keep: int) -> list[Release]:

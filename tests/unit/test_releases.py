@@ -192,3 +192,24 @@ def test_pruning_removes_releases(host):
     complete(host, "b")
     releases.prune(host, [host.release("a")])
     assert os.listdir(host.releases) == ["b"]
+
+
+def test_what_killed_processes_were_about_to_put_in_place_goes_with_the_next_run(tmp_path):
+    host = releases.Host(str(tmp_path / "shop"))
+    for directory in (host.releases, host.environments, host.states.directory):
+        directory.mkdir(parents=True)
+    doomed = [
+        host.root / "..deploy.lock.8gvrzz2n",
+        host.root / "..deadman.json.a_c4e6g8",
+        host.root / ".deployments.jsonl.12345678",
+        host.states.directory / ".r1.json.abcdefgh",
+        host.environments / ".r1.env.abcdefgh",
+    ]
+    stays = [host.root / ".profile.template", host.root / ".deploy.lock", host.environments / "notes.abcdefgh"]
+    for path in (*doomed, *stays):
+        path.write_text("")
+    left = host.root / ".current.4711.0123abcd"
+    left.symlink_to("releases/r1")
+    releases.prune(host, [])
+    assert not [path for path in (*doomed, left) if os.path.lexists(path)]
+    assert all(path.exists() for path in stays)
