@@ -1,8 +1,8 @@
 """The controller is killed, with all that it started, at every boundary between two tasks and in the middle of tasks.
 
     CHAOS_KILLS=10          so many kills, spread over an environment deployment
-    CHAOS_KILLS=100         the default: every boundary of a deployment once, then at random, in deployments of releases,
-                            of environments, and in rollbacks, with a delay or without, once or twice in a row
+    CHAOS_KILLS=100         the default: every boundary of a deployment once, then at random, in deployments of
+                            releases, of environments, and in rollbacks, with a delay or without, once or twice in a row
     CHAOS_SEED=1            the same kills again
 
 After each: every host serves one version, and the next deployment succeeds, by itself, and leaves nothing behind.

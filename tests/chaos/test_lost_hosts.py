@@ -64,7 +64,7 @@ def test_a_host_that_is_cut_off_after_its_switch_returns_by_itself(
 def test_a_host_that_is_rebooted_in_the_middle_of_its_switch(
     fleet: Fleet, artifacts: dict[str, str], old_is_live: None
 ) -> None:
-    host = list(fleet.hosts)[0]
+    host = next(iter(fleet.hosts))
     before = drill.survey(host).live
     # The first batch is this host alone: users are with the others by then. Nobody asks it directly: no host answers
     # while it is rebooted.
@@ -89,7 +89,7 @@ def test_a_host_that_is_rebooted_before_it_is_confirmed_returns_by_itself(
     fleet: Fleet, artifacts: dict[str, str], old_is_live: None
 ) -> None:
     """The controller dies and the host loses its power: nobody is left to bring it back but its own timer."""
-    host = list(fleet.hosts)[0]
+    host = next(iter(fleet.hosts))
     command = drill.playbook("deploy.yml", release_artifact=artifacts[NEW], app_release_confirm_within=CONFIRM)
     tasks = drill.CACHE / "tasks-reboot"
     tasks.unlink(missing_ok=True)

@@ -1,0 +1,120 @@
+"""Rollbacks: to the right release or a clear refusal, and nothing that serves or could serve is ever removed."""
+
+from __future__ import annotations
+
+import drill
+import pytest
+from demo import Fleet
+from drill import NEW, OLD, Visitors
+
+pytestmark = pytest.mark.slow
+
+
+def live(fleet: Fleet) -> str:
+    found = {one.live for one in drill.survey_all(fleet)}
+    assert len(found) == 1, found
+    return found.pop()
+
+
+def deployed(name: str, artifact: str, fleet: Fleet, **variables: object) -> str:
+    status, output = drill.deploy(name, artifact, **variables)
+    assert status == 0, output
+    return live(fleet)
+
+
+def test_twice_forth_and_to_named_releases(fleet: Fleet, artifacts: dict[str, str], visitors: Visitors) -> None:
+    first = live(fleet)
+    second = deployed("rollbacks, second", artifacts[NEW], fleet)
+    status, output = drill.deploy_environment("rollbacks, third")
+    assert status == 0, output
+    third = live(fleet)
+    assert len({first, second, third}) == 3
+
+    def goes_to(wanted: str, name: str, **variables: object) -> None:
+        status, output = drill.roll_back(name, **variables)
+        assert status == 0, output
+        assert live(fleet) == wanted, output
+
+    goes_to(second, "rollbacks, once")
+    goes_to(first, "rollbacks, twice")
+    goes_to(third, "rollbacks, forth to a named one", release=third)
+    goes_to(first, "rollbacks, to a version", release=OLD)
+    goes_to(second, "rollbacks, to an id", release=second)
+    for name, release in (("nonsense", "9.9.9"), ("a path", "../../etc")):
+        before = live(fleet)
+        status, output = drill.roll_back(f"rollbacks, {name}", release=release)
+        assert status != 0
+        assert "is not on this host" in output
+        assert live(fleet) == before
+    drill.require_all_is_well(fleet, visitors, "rollbacks")
+
+
+def test_one_kept_release_is_two_and_a_pruned_one_is_refused(
+    fleet: Fleet, artifacts: dict[str, str], visitors: Visitors
+) -> None:
+    pruned = live(fleet)
+    middle = deployed("keep 1, new", artifacts[NEW], fleet, app_release_keep=1)
+    status, output = drill.deploy_environment("keep 1, environment", app_release_keep=1)
+    assert status == 0, output
+    last = live(fleet)
+    assert all(set(one.found["releases"]) == {middle, last} for one in drill.survey_all(fleet))
+    status, output = drill.roll_back("keep 1, pruned", release=pruned)
+    assert status != 0 and "is not on this host" in output
+    assert live(fleet) == last
+    status, output = drill.roll_back("keep 1, back")
+    assert status == 0, output
+    assert live(fleet) == middle
+    drill.require_all_is_well(fleet, visitors, "keep 1")
+
+
+def test_what_failed_is_no_target(fleet: Fleet, artifacts: dict[str, str], visitors: Visitors) -> None:
+    first = live(fleet)
+    deployed("failed target, new", artifacts[NEW], fleet)
+    bad = drill.variant(artifacts[NEW], "failed-target", drill.begins_with("process.exit(3);"))
+    status, output = drill.deploy("failed target, bad", bad)
+    assert status != 0, output
+    failed = next(
+        name.removesuffix(".json")
+        for name, state in drill.survey(next(iter(fleet.hosts))).found["states"].items()
+        if state["state"] == "failed"
+    )
+    status, output = drill.roll_back("failed target, back")
+    assert status == 0, output
+    assert live(fleet) == first
+    # By its name it may be tried; it is gated like any other, and does not get through.
+    status, output = drill.roll_back("failed target, named", release=failed)
+    assert status != 0
+    assert "exit code 3" in output
+    assert live(fleet) == first
+    drill.require_all_is_well(fleet, visitors, "failed target")
+
+
+@pytest.mark.parametrize(
+    ("name", "cause", "said"),
+    [
+        ("a directory", "mkdir current && touch current/precious", "is not a symbolic link"),
+        ("dangling", "ln -s releases/20200101T000000Z-0.0.0-none current", "which is no complete release"),
+        ("outside", "ln -s /etc current", "which is no complete release"),
+    ],
+)
+@pytest.mark.parametrize("playbook", ["rollback.yml", "deploy.yml"])
+def test_a_link_that_is_not_ours_is_refused_with_a_remedy(
+    fleet: Fleet, artifacts: dict[str, str], visitors: Visitors, playbook: str, name: str, cause: str, said: str
+) -> None:
+    host = list(fleet.hosts)[1]
+    before = drill.survey(host)
+    aside = "cd /srv/roastify && mv -T current /run/current.aside"
+    back = "cd /srv/roastify && rm -rf current && mv -T /run/current.aside current"
+    variables = {"release_artifact": artifacts[NEW]} if playbook == "deploy.yml" else {"release": OLD}
+    with drill.fault(host, f"{aside} && {cause}", back):
+        status, log = drill.run(f"link {name}, {playbook}", *drill.playbook(playbook, **variables))
+        if name == "a directory":
+            drill.on(host, "test -e /srv/roastify/current/precious")
+        assert drill.survey(host).found["releases"] == before.found["releases"]
+    output = " ".join(log.read_text().split())
+    assert status != 0
+    assert said in output
+    assert "What to do" in output or "move it aside" in output or "ln -sfn" in output
+    assert drill.survey(host).found == before.found
+    assert set(fleet.versions().values()) == {OLD}
+    assert visitors.failures() == []
