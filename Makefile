@@ -49,7 +49,9 @@ integration: setup-tests ## Test against real services: PostgreSQL, HTTP
 molecule: setup-tests ## Test the roles on a fleet of their own; it is removed at the end, also after a failure
 	@echo "==> molecule"; $(engine) trap 'molecule destroy; exit 130' INT TERM; molecule test --destroy=always
 
-chaos: setup-tests ## Deploy and roll back 20 times under traffic, on the fleet that `make demo` left (not part of test)
+chaos: setup-tests ## All drills on a fleet of their own, which stays (not part of test; CHAOS_KILLS=10 for a short run)
+	@echo "==> chaos: the fleet"; $(engine) ansible-playbook -i tests/chaos/inventory playbooks/sandbox.yml
+	@ansible-playbook -i tests/chaos/inventory setup.yml
 	@echo "==> chaos"; $(engine) $(pytest) -s tests/chaos
 
 bench: setup-tests ## Measure migrations and environment against other tools (not part of test; rounds=5 for more rounds)

@@ -155,7 +155,7 @@ def meanwhile(name: str, command: Sequence[str], moment: str, do: str, occurrenc
         do: shell command; `on_host` makes one for a host.
         occurrence: which of several tasks of such a name.
     """
-    under_way = watched(name, command, moment=moment, command=do, occurrence=occurrence)
+    under_way = watched(name, command, moment=moment, do=do, occurrence=occurrence)
     status = under_way.wait()
     assert f" {moment}" in under_way.said or f"[{moment}" in under_way.said, f"no task {moment} in {under_way.log}"
     return status, under_way.said
@@ -348,7 +348,8 @@ class Survey:
     @property
     def version(self) -> str | None:
         """Version of the release that `current` points to."""
-        return self.found["releases"].get(self.live)
+        version = self.found["releases"].get(self.live)
+        return None if version is None else str(version)
 
     @property
     def journal(self) -> list[dict[str, Any]]:

@@ -1,9 +1,9 @@
-"""Many deployments and rollbacks in a row under live traffic, on the sandbox fleet of inventories/local.
+"""Many deployments and rollbacks in a row under live traffic: clients that keep their connections, that keep their
+cookies and so their host, and that do neither. The reference application has no WebSockets.
 
-    CHAOS_ROUNDS=20 CHAOS_RATE=200 .venv/bin/python -m pytest tests/chaos
+    CHAOS_ROUNDS=50 CHAOS_ALTERNATING_RATE=500 .venv/bin/python -m pytest tests/chaos/test_alternating.py
 
-Skipped where the fleet is not up (playbooks/sandbox.yml, then setup.yml). What Ansible said is in .cache/chaos/logs/,
-the figures of every round in .cache/chaos/result.json.
+The figures of every round are in .cache/drills/result.json.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from collections.abc import Callable
 import demo
 import pytest
 from demo import Fleet, Outcome, Step
-from drill import CACHE, NEW, OLD, build, run
+from drill import CACHE, NEW, OLD, build, playbook, run
 from traffic import BackgroundTraffic, Report
 
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "20"))
-RATE = float(os.environ.get("CHAOS_RATE", "200"))
+RATE = float(os.environ.get("CHAOS_ALTERNATING_RATE", "200"))
 
 # Deployments to a newer and to an older version, and a rollback; each round changes the live version.
 CYCLE = (
@@ -36,9 +36,8 @@ CYCLE = (
 def carry_out(number: int, step: Step, artifacts: dict[str, str], fleet: Fleet, traffic: BackgroundTraffic) -> Outcome:
     outcome = Outcome(step, before=fleet.versions())
     start = time.monotonic()
-    command = ["ansible-playbook", str(step.playbook)]
-    if step.source:
-        command += ["--extra-vars", json.dumps({"release_artifact": artifacts[step.source]})]
+    assert step.playbook is not None
+    command = playbook(step.playbook, **({"release_artifact": artifacts[step.source]} if step.source else {}))
     outcome.returncode, outcome.log = run(f"{number:03} {step.name}", *command)
     outcome.seconds = time.monotonic() - start
     outcome.after = fleet.versions()
@@ -81,10 +80,7 @@ def alternate(
 ) -> tuple[list[str], Report]:
     """Switch the fleet so many times under traffic; what went wrong, and the traffic in all."""
     artifacts = {version: build(version) for version in (OLD, NEW)}
-    status, log = run(
-        f"000 deploy {OLD}",
-        *("ansible-playbook", "deploy.yml", "--extra-vars", json.dumps({"release_artifact": artifacts[OLD]})),
-    )
+    status, log = run(f"000 deploy {OLD}", *playbook("deploy.yml", release_artifact=artifacts[OLD]))
     assert status == 0, f"the first deployment failed: {log}"
     fleet.wait_for_balancer()
 

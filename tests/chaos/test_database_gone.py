@@ -68,7 +68,7 @@ def test_right_before_the_migration(fleet: Fleet, artifacts: dict[str, str], rea
     artifact = drill.variant(artifacts[NEW], "database-gone", slow, schemaVersion="090")
     command = drill.playbook("deploy.yml", release_artifact=artifact, db_migrate_backup=False)
     try:
-        status, output = drill.meanwhile(
+        status, _ = drill.meanwhile(
             "database gone late", command, "Verify and unpack the release", drill.on_host(database, STOP)
         )
     finally:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+import demo
 import drill
 import pytest
 from demo import Fleet
@@ -90,13 +91,9 @@ def carry_out(number: int, kill: Kill, fleet: Fleet, visitors: Visitors) -> list
     if status != -signal.SIGKILL and not (kill.delay and status == 0):
         problems.append(f"it ended with {status} instead of being killed: {run.log}")
     served = fleet.versions()
-    problems += [f"{host} serves {version}" for host, version in served.items() if not serves(version)]
+    # Both of them while the old workers leave.
+    problems += [f"{host} serves {version}" for host, version in served.items() if demo.UNKNOWN in version]
     return problems + visitors.failures()
-
-
-def serves(version: str) -> bool:
-    """Whether all answers came from a release; both of them while the old workers leave."""
-    return set(version.split("/")) <= {OLD, NEW}
 
 
 def recover(number: int, kill: Kill, fleet: Fleet, visitors: Visitors, chance: random.Random) -> list[str]:
@@ -110,20 +107,19 @@ def recover(number: int, kill: Kill, fleet: Fleet, visitors: Visitors, chance: r
     if status != 0:
         return [f"the next deployment failed with {status}: {log}", *visitors.failures()]
     served = set(fleet.versions().values())
-    wrong = [] if len(served) == 1 and serves(*served) else [f"then {served} is served"]
+    wrong = [] if served in ({OLD}, {NEW}) else [f"then {served} is served"]
     return wrong + drill.leftovers(fleet) + visitors.failures()
 
 
-def plan_short(kinds: dict[str, Kind], kills: int) -> list[Kill]:
-    """Evenly from the lock to the end of an environment deployment; every other one in the middle of a task."""
-    kind = kinds["environment"]
+def plan_short(kind: Kind, kills: int) -> list[Kill]:
+    """Evenly from the lock to the end of a deployment; every other one in the middle of a task."""
     tasks = boundaries(kind)
     first = next(number for number, task in enumerate(tasks, 1) if "Take the lock" in task)
     where = [first + round(step * (len(tasks) - first) / max(kills - 1, 1)) for step in range(kills)]
-    switches = [number for number, task in enumerate(tasks, 1) if task.endswith("Switch to the release")]
     plan = [Kill(kind, number, tasks[number - 1], 0.6 * (step % 2)) for step, number in enumerate(where)]
-    # The heart of it, whatever the even steps meet.
-    for place, (number, delay) in enumerate([(switches[0], 1.5), (switches[-1], 2.5)]):
+    # The heart of it, whatever the even steps meet: in each batch, before the new workers have joined and after.
+    switches = [number for number, task in enumerate(tasks, 1) if task.endswith(": Switch to the release")]
+    for place, (number, delay) in enumerate([(switches[0], 1.0), (switches[-1], 2.5)]):
         if place + 1 < len(plan):
             plan[-(place + 2)] = Kill(kind, number, tasks[number - 1], delay)
     return plan
@@ -134,9 +130,8 @@ def plan_long(kinds: dict[str, Kind], kills: int, chance: random.Random) -> list
     tasks = {name: boundaries(kinds[name]) for name in (f"deploy {NEW}", "rollback", "environment")}
     tasks[f"deploy {OLD}"] = tasks[f"deploy {NEW}"]
     every = tasks[f"deploy {NEW}"]
-    plan = [Kill(kinds[f"deploy {(NEW, OLD)[number % 2]}"], number, task) for number, task in enumerate(every, 1)][
-        :kills
-    ]
+    plan = [Kill(kinds[f"deploy {(NEW, OLD)[number % 2]}"], number, task) for number, task in enumerate(every, 1)]
+    plan = plan[:kills]
     while len(plan) < kills:
         name = chance.choice(sorted(tasks))
         number = chance.randint(1, len(tasks[name]))
@@ -145,26 +140,45 @@ def plan_long(kinds: dict[str, Kind], kills: int, chance: random.Random) -> list
     return plan
 
 
+def survive(plan: list[Kill], fleet: Fleet, visitors: Visitors, chance: random.Random, skips: float) -> list[str]:
+    """Everything that went wrong in so many kills.
+
+    Args:
+        plan: the kills.
+        fleet: the fleet.
+        visitors: the traffic that runs meanwhile.
+        chance: what decides.
+        skips: share of the kills after which the next run is killed, too, before anything could recover.
+    """
+    wrong: list[str] = []
+    begun = time.monotonic()
+    print(f"\n{len(plan)} kills, CHAOS_SEED={SEED}")
+    for number, kill in enumerate(plan, 1):
+        start = time.monotonic()
+        problems = carry_out(number, kill, fleet, visitors)
+        if number == len(plan) or chance.random() >= skips:
+            problems += recover(number, kill, fleet, visitors, chance)
+        wrong += [f"kill {number} ({kill}): {problem}" for problem in problems]
+        print(f"{number:3}  {time.monotonic() - start:5.1f} s  {kill}", *problems, sep="\n     ! ", flush=True)
+    print(f"{visitors.served} requests served, {time.monotonic() - begun:.0f} s", flush=True)
+    return wrong
+
+
+@pytest.mark.skipif(KILLS > SHORT, reason="the long run has these kills, too")
+def test_a_few_kills(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
+    """In deployments of environments: on any fleet that serves, without a build."""
+    assert set(fleet.versions().values()) in ({OLD}, {NEW})
+    with capsys.disabled(), Visitors(fleet) as visitors:
+        wrong = survive(plan_short(Kind("environment", environment), KILLS), fleet, visitors, random.Random(SEED), 0.0)
+        wrong += visitors.failures(stop=True)
+        assert all(report.served > 0 for report in visitors.total().values())
+    assert wrong == []
+
+
+@pytest.mark.skipif(KILLS <= SHORT, reason="the short run")
 def test_a_killed_controller_needs_no_cleaning_up(
     fleet: Fleet, artifacts: dict[str, str], visitors: Visitors, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chance = random.Random(SEED)
-    known = kinds(artifacts)
-    begun = time.monotonic()
-    plan = plan_short(known, KILLS) if KILLS <= SHORT else plan_long(known, KILLS, chance)
-    wrong: list[str] = []
     with capsys.disabled():
-        print(f"\n{len(plan)} kills, CHAOS_SEED={SEED}")
-        for number, kill in enumerate(plan, 1):
-            start = time.monotonic()
-            problems = carry_out(number, kill, fleet, visitors)
-            # Now and then the next run is killed, too.
-            if KILLS <= SHORT or chance.random() < 0.8:
-                problems += recover(number, kill, fleet, visitors, chance)
-            wrong += [f"kill {number} ({kill}): {problem}" for problem in problems]
-            print(f"{number:3}  {time.monotonic() - start:5.1f} s  {kill}", *problems, sep="\n     ! ", flush=True)
-        status, output = drill.deploy("after all kills", artifacts[NEW])
-        wrong += [] if status == 0 else [output]
-        wrong += drill.leftovers(fleet)
-        print(f"{visitors.served} requests served, {time.monotonic() - begun:.0f} s", flush=True)
-    assert wrong == []
+        assert survive(plan_long(kinds(artifacts), KILLS, chance), fleet, visitors, chance, 0.2) == []

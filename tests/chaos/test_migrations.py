@@ -6,18 +6,14 @@ from pathlib import Path
 
 import pytest
 from demo import Fleet
-from drill import OLD, build, deploy, run
-from traffic import BackgroundTraffic
+from drill import OLD, Visitors, build, deploy, on
 
 pytestmark = pytest.mark.slow
 
 
-def releases() -> list[str]:
-    """What lies on the hosts, one line for each host and entry."""
-    command = 'ls -A /srv/roastify /srv/roastify/releases | sed "s/^/$(hostname) /"'
-    status, log = run("releases", "ansible", "app", "-m", "ansible.builtin.shell", "-a", command)
-    assert status == 0
-    return sorted(log.read_text().partition("\n")[2].splitlines())
+def releases(fleet: Fleet) -> dict[str, str]:
+    """What lies on the hosts."""
+    return {host: on(host, "ls -A /srv/roastify /srv/roastify/releases") for host in fleet.hosts}
 
 
 def edited(tree: Path) -> None:
@@ -31,22 +27,24 @@ def unsafe(tree: Path) -> None:
     (tree / "migrations" / "090_unsafe.up.sql").write_text("ALTER TABLE roasts DROP COLUMN id;\n")
 
 
-def test_an_edited_migration_is_refused(fleet: Fleet, traffic: BackgroundTraffic) -> None:
-    before = releases()
+def test_an_edited_migration_is_refused(fleet: Fleet, visitors: Visitors) -> None:
+    before = releases(fleet)
     status, output = deploy("edited", build(OLD, "edited", edited))
     assert status != 0
     assert "001_initial_schema.up.sql was changed after it was applied" in output
     assert "CREATE TABLE too_late (id int)" in output
     assert "nothing was changed" in output
-    assert releases() == before
+    assert releases(fleet) == before
     assert set(fleet.versions().values()) == {OLD}
+    assert visitors.failures() == []
 
 
-def test_an_unsafe_migration_is_refused_where_that_is_wanted(fleet: Fleet, traffic: BackgroundTraffic) -> None:
-    before = releases()
+def test_an_unsafe_migration_is_refused_where_that_is_wanted(fleet: Fleet, visitors: Visitors) -> None:
+    before = releases(fleet)
     status, output = deploy("unsafe", build(OLD, "unsafe", unsafe), db_migrate_lint="fail")
     assert status != 0
     assert "ACCESS EXCLUSIVE on roasts" in output
     assert "ban-drop-column" in output
-    assert releases() == before
+    assert releases(fleet) == before
     assert set(fleet.versions().values()) == {OLD}
+    assert visitors.failures() == []

@@ -6,7 +6,7 @@ DRILL_TASKS        a file that gets the name of each task as it begins: the boun
 DRILL_KILL_AT      the number of the task whose beginning is the end of the run and of all that it has started
 DRILL_KILL_DELAY   seconds from there, to end it in the middle of the task
 DRILL_MOMENT       part of the name of a task before which the run waits until ...
-DRILL_COMMAND      ... this shell command has ended
+DRILL_DO           ... this shell command has ended
 DRILL_OCCURRENCE   which of several tasks of such a name, from 1
 """
 
@@ -53,7 +53,7 @@ class CallbackModule(CallbackBase):
         if self.moment and self.moment in task.get_name():
             self.missing -= 1
             if self.missing == 0:
-                subprocess.run(os.environ["DRILL_COMMAND"], shell=True, stdin=subprocess.DEVNULL, check=False)
+                subprocess.run(os.environ["DRILL_DO"], shell=True, stdin=subprocess.DEVNULL, check=False)
         if self.number == self.last:
             if self.delay:
                 threading.Timer(self.delay, self.die).start()
