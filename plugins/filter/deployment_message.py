@@ -35,7 +35,7 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(subject), C(text) and C(attributes) for Amazon SNS.
+    - C(subject) and C(text) for people, C(json) for programs that Amazon SNS tells.
     - >-
       C(payload) for webhooks: C(text), and beside it status, action, application, environment, version, commit,
       previousVersion, deployedAt, deployedBy, deploymentId, hosts, durationSeconds and reason, where they are known.

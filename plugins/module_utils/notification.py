@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -84,8 +85,8 @@ def message(told: Mapping[str, Any], now: str = "") -> dict[str, Any]:
         now: when it happened (UTC, ISO 8601); the present moment by default.
 
     Returns:
-        ``subject`` and ``text`` for Amazon SNS, ``attributes`` for its filter policies, and ``payload`` for webhooks:
-        ``text`` as Slack reads it, and beside it the fields of the journal.
+        ``subject`` and ``text`` for people; ``payload`` for webhooks: ``text`` as Slack reads it, and beside it the
+        fields of the journal; ``json``, the JSON of these fields with the text for people.
 
     Raises:
         ValueError: the event or the action is none of those, or an attribute is unknown.
@@ -115,14 +116,13 @@ def message(told: Mapping[str, Any], now: str = "") -> dict[str, Any]:
         "durationSeconds": notice.seconds,
         "reason": "\n".join(reason),
     }
-    attributes = ("status", "action", "application", "environment", "version")
+    known_of_it = {name: value for name, value in machine.items() if value not in ("", [], None)}
+    text = _plain(notice, reason)
     return {
         "subject": _subject(_title(notice)),
-        "text": _plain(notice, reason),
-        "attributes": {
-            name: {"DataType": "String", "StringValue": str(machine[name])} for name in attributes if machine[name]
-        },
-        "payload": {"text": _slack(notice, reason), **{key: value for key, value in machine.items() if value}},
+        "text": text,
+        "payload": {"text": _slack(notice, reason), **known_of_it},
+        "json": json.dumps({"text": text, **known_of_it}, ensure_ascii=False),
     }
 
 

@@ -136,8 +136,10 @@ class Controller:
         self.directory = directory
         self.environment = aws_environment(moto) if moto else {}
 
-    def run(self, *plays: dict[str, Any], hosts: tuple[str, ...] = ("app1",), check: bool = False) -> tuple[int, str]:
-        local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    def run(
+        self, *plays: dict[str, Any], hosts: tuple[str, ...] = ("app1",), check: bool = False, **variables: Any
+    ) -> tuple[int, str]:
+        local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **variables}
         inventory = {"all": {"children": {"app": {"hosts": {host: local for host in hosts}}}}}
         (self.directory / "hosts.yml").write_text(json.dumps(inventory))
         playbook = self.directory / "play.yml"
@@ -156,6 +158,7 @@ class Controller:
             **self.environment,
         )
         output = done.stdout + done.stderr
+        (self.directory / "log").write_text(output)
         for secret in (CANARY, KEYS["aws_secret_access_key"]):
             assert secret not in output
         return done.returncode, " ".join(output.split())
@@ -235,16 +238,13 @@ def test_whoever_cannot_be_told_is_named_and_nothing_fails(webhook: Webhook, tmp
     assert "Told" not in output
 
 
-@pytest.mark.parametrize("name", ["deployments", "deployments.fifo"])
-def test_sns_delivers_it_to_its_subscribers(moto: str, tmp_path: Path, name: str) -> None:
+def test_sns_delivers_it_to_its_subscribers(moto: str, tmp_path: Path) -> None:
     reset(moto)
     sns, sqs = (boto3.client(service, endpoint_url=moto, region_name=REGION, **KEYS) for service in ("sns", "sqs"))
-    fifo = {"FifoQueue": "true"} if name.endswith(".fifo") else {}
-    topic = sns.create_topic(Name=name, Attributes={"FifoTopic": "true"} if fifo else {})["TopicArn"]
-    queue = sqs.create_queue(QueueName=name, Attributes=fifo)["QueueUrl"]
+    topic = sns.create_topic(Name="deployments")["TopicArn"]
+    queue = sqs.create_queue(QueueName="deployments")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    wanted = {"FilterPolicy": json.dumps({"status": ["failed"]})}
-    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes=wanted)
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
 
     controller = Controller(tmp_path, moto)
     # The region is that of the topic, whatever the controller's own is.
@@ -254,13 +254,15 @@ def test_sns_delivers_it_to_its_subscribers(moto: str, tmp_path: Path, name: str
             play(event, sns_topic=topic, deployment=f"d-{event}", name="läden"), hosts=("app1", "app2")
         )
         assert status == 0, output
-        assert f"Told topic {name}." in output
+        assert "Told topic deployments." in output
     messages = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", [])
-    (body,) = [json.loads(message["Body"]) for message in messages]
+    first, body = [json.loads(message["Body"]) for message in messages]
+    assert first["Subject"] == "l?den 1.2.0 serves in staging"
     assert body["Subject"] == "FAILED: deployment of l?den 1.2.0 to staging"
-    assert body["Message"].startswith("FAILED: deployment of läden 1.2.0 to staging\n\nBefore: 1.1.0\n")
-    assert "  app2, Try: no <answer> für uns" in body["Message"]
-    assert body["MessageAttributes"]["environment"] == {"Type": "String", "Value": "staging"}
+    told = json.loads(body["Message"])
+    assert told["text"].startswith("FAILED: deployment of läden 1.2.0 to staging\n\nBefore: 1.1.0\n")
+    assert "  app2, Try: no <answer> für uns" in told["text"]
+    assert (told["status"], told["environment"], told["deploymentId"]) == ("failed", "staging", "d-failed")
 
 
 def test_a_misspelt_setting_is_refused_without_showing_the_address(webhook: Webhook, tmp_path: Path) -> None:
@@ -294,7 +296,9 @@ class Fleet:
         self.directory = directory
         self.webhook = webhook
 
-    def deploy(self, *work: dict[str, Any], playbook: str = "deploy", **variables: Any) -> tuple[int, str]:
+    def deploy(
+        self, *work: dict[str, Any], playbook: str = "deploy", changed: bool = True, **variables: Any
+    ) -> tuple[int, str]:
         source = yaml.safe_load((PLAYBOOKS / f"{playbook}.yml").read_text())
         deployment = next(play for play in source if "Take the lock" in json.dumps(play))
         begins, ended, failed = (
@@ -305,7 +309,9 @@ class Fleet:
                 "Return to what served before and record the failure",
             )
         )
-        live = {"id": "r1", "version": "1.1.0"}
+        switched = {
+            "ansible.builtin.set_fact": {"app_release_activation": {"changed": changed, "failed": False}},
+        }
         plays = [
             {
                 "hosts": "app",
@@ -313,22 +319,19 @@ class Fleet:
                 "any_errors_fatal": deployment["any_errors_fatal"],
                 "vars": {
                     "app_release_action": deployment["vars"]["app_release_action"],
-                    "app_release_info": {"live": live, "health": None},
                     "app_release_manifest": {"version": "1.2.0", "commit": "abc123"},
                     "app_release_id": "r2",
                     "app_release_deployed_by": "ann",
                     "app_release_deployment": "d1",
                     "app_release_root": str(self.directory / "{{ inventory_hostname }}"),
                     "_is_live": False,
-                    # What the end is told by; the work of a test may bring others.
-                    "app_release_activation": {"changed": True, "failed": False},
                 },
                 "tasks": [
                     {
-                        "ansible.builtin.file": {"path": "{{ app_release_root }}/.states", "state": "directory"},
-                        "check_mode": False,
+                        "ansible.builtin.file": {"path": "{{ app_release_root }}/{{ item }}", "state": "directory"},
+                        "loop": ["releases", "shared"],
                     },
-                    {"block": [begins, *work, ended], "rescue": [failed]},
+                    {"block": [begins, *work, switched, ended], "rescue": [failed]},
                 ],
             },
             source[-1],
@@ -338,7 +341,8 @@ class Fleet:
                 {"deploy_notify_webhooks": [self.webhook.url], "deploy_notify_name": "shop", **variables}
             )
         text = json.dumps(plays).replace('": "tasks/', f'": "{PLAYBOOKS}/tasks/')
-        return self.controller.run(*json.loads(text), hosts=self.HOSTS)
+        live = {"id": "r1", "version": "1.1.0"}
+        return self.controller.run(*json.loads(text), hosts=self.HOSTS, app_release_info={"live": live, "health": None})
 
     @property
     def told(self) -> list[tuple[str, str]]:
@@ -386,7 +390,7 @@ def test_its_beginning_is_told_too_to_whoever_wants_that(fleet: Fleet) -> None:
 
 
 def test_a_deployment_that_changed_nothing_is_not_told(fleet: Fleet) -> None:
-    status, output = fleet.deploy(app_release_activation={"changed": False, "failed": False})
+    status, output = fleet.deploy(changed=False)
     assert (status, fleet.told) == (0, []), output
 
 
@@ -460,8 +464,9 @@ def test_a_webhook_that_is_ill_does_not_keep_the_lock_from_being_given_back(flee
 def test_a_misspelt_setting_keeps_neither_lock_nor_deployment(fleet: Fleet) -> None:
     status, output = fleet.deploy(deploy_notify_on=["sucess"])
     assert status == 0, output
-    assert "Nobody could be told; see above." in output
+    assert "value of deploy_notify_on must be one or more of: started, succeeded, failed, rolled_back" in output
+    assert "rescued=0" in output
     status, output = fleet.deploy(fail("app1"), deploy_notify_on=["sucess"])
     assert status != 0
-    assert "Give the lock back" in output.rpartition("Nobody could be told")[2]
+    assert "Give the lock back" in output.rpartition("value of deploy_notify_on")[2]
     assert fleet.told == []

@@ -146,13 +146,12 @@ def test_a_subject_is_what_sns_accepts(name: str) -> None:
     assert all(" " <= character <= "~" for character in subject)
 
 
-def test_attributes_for_filter_policies_are_never_empty() -> None:
-    attributes = message({"event": "succeeded", "name": "shop"})["attributes"]
-    assert attributes == {
-        "status": {"DataType": "String", "StringValue": "succeeded"},
-        "action": {"DataType": "String", "StringValue": "deploy"},
-        "application": {"DataType": "String", "StringValue": "shop"},
-    }
+def test_what_is_not_known_is_left_out() -> None:
+    told = message({"event": "succeeded", "name": "shop", "seconds": 0}, now="T")
+    assert told["text"] == "shop serves\n\nTook: 0 s"
+    known = {"status": "succeeded", "action": "deploy", "application": "shop", "deployedAt": "T", "durationSeconds": 0}
+    assert json.loads(told["json"]) == {"text": told["text"], **known}
+    assert told["payload"] == {"text": "*shop serves*\nTook: 0 s", **known}
 
 
 @pytest.mark.parametrize(
