@@ -52,7 +52,7 @@ molecule: setup-tests ## Test the roles on a fleet of their own; it is removed a
 chaos: setup-tests ## All drills on a fleet of their own, which stays (not part of test; CHAOS_KILLS=10 for a short run)
 	@echo "==> chaos: the fleet"; $(engine) ansible-playbook -i tests/chaos/inventory playbooks/sandbox.yml
 	@ansible-playbook -i tests/chaos/inventory setup.yml
-	@echo "==> chaos"; $(engine) $(pytest) -s tests/chaos
+	@echo "==> chaos"; $(engine) CHAOS_INVENTORY=tests/chaos/inventory $(pytest) -s tests/chaos
 
 bench: setup-tests ## Measure migrations and environment against other tools (not part of test; rounds=5 for more rounds)
 	@echo "==> bench: environment"; python tests/bench/environment.py

@@ -69,7 +69,8 @@ def test_a_host_that_is_rebooted_in_the_middle_of_its_switch(
     # The first batch is this host alone: users are with the others by then. Nobody asks it directly: no host answers
     # while it is rebooted.
     with Visitors(fleet, direct=False) as visitors:
-        run = drill.Run("rebooted", drill.playbook("deploy.yml", release_artifact=artifacts[NEW]))
+        command = drill.playbook("deploy.yml", release_artifact=artifacts[NEW], deploy_drain=True)
+        run = drill.Run("rebooted", command)
         run.until("Switch to the release")
         deadline = time.monotonic() + 120
         while drill.on(host, "readlink /srv/roastify/current").strip().endswith(before):
