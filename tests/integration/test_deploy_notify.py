@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
+import os
 import sys
 import threading
 import time
@@ -297,7 +298,12 @@ class Fleet:
         self.webhook = webhook
 
     def deploy(
-        self, *work: dict[str, Any], playbook: str = "deploy", changed: bool = True, **variables: Any
+        self,
+        *work: dict[str, Any],
+        playbook: str = "deploy",
+        changed: bool = True,
+        without: tuple[str, ...] = (),
+        **variables: Any,
     ) -> tuple[int, str]:
         source = yaml.safe_load((PLAYBOOKS / f"{playbook}.yml").read_text())
         deployment = next(play for play in source if "Take the lock" in json.dumps(play))
@@ -310,7 +316,13 @@ class Fleet:
             )
         )
         switched = {
-            "ansible.builtin.set_fact": {"app_release_activation": {"changed": changed, "failed": False}},
+            "ansible.builtin.set_fact": {
+                "app_release_activation": {
+                    "changed": changed,
+                    "failed": f"{{{{ inventory_hostname in {list(without)} }}}}",
+                    "msg": "failed on the live port",
+                }
+            },
         }
         plays = [
             {
@@ -411,7 +423,8 @@ def test_whatever_host_fails_it_is_told_once(fleet: Fleet, hosts: tuple[str, ...
     assert f"{hosts[0]}, Try: does not serve\nHTTP 503\n" in text
     assert text.count("does not serve") == len(hosts)
     assert "Every host serves 1.1.0 as before." in text
-    assert "roastify.ops.status" in text
+    inventory = os.path.relpath(fleet.directory / "hosts.yml", ROOT)
+    assert f"ansible-playbook -i {inventory} roastify.ops.status\n" in text
 
 
 @pytest.mark.parametrize("hosts", [("app1",), ("app3",), ("app1", "app2")], ids="-".join)
@@ -429,6 +442,15 @@ def test_a_host_that_fails_while_another_is_lost(fleet: Fleet) -> None:
     status, output = fleet.deploy(*lose("app1"), fail("app2"))
     assert status != 0
     assert [event for event, _ in fleet.told] == ["failed"], output
+
+
+def test_a_fleet_that_went_on_without_a_host(fleet: Fleet) -> None:
+    _, output = fleet.deploy(without=("app2",), deploy_on_failure="continue")
+    ((event, text),) = fleet.told
+    assert event == "failed", output
+    assert "Serves the new release, so that the fleet is on two versions: app1, app3." in text
+    assert "Every other host serves 1.1.0 as before." in text
+    assert "failed on the live port" in text
 
 
 def test_a_fleet_of_which_no_host_is_left_is_told_by_the_controller(fleet: Fleet) -> None:
