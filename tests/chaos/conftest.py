@@ -8,7 +8,7 @@ import pytest
 pytest.register_assert_rewrite("drill")
 
 from demo import Fleet  # noqa: E402
-from drill import DIRECTORY, INVENTORY, NEW, OLD, Visitors, build, deploy, deploy_environment, leftovers, run  # noqa: E402
+from drill import DIRECTORY, INVENTORY, NEW, OLD, Visitors, build, deploy, deploy_environment, leftovers, run, served  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,14 +35,14 @@ def artifacts() -> dict[str, str]:
 @pytest.fixture
 def old_is_live(fleet: Fleet, artifacts: dict[str, str]) -> None:
     """The old version serves; a deployment alone must get there, whatever the drill before has left."""
-    if set(fleet.versions().values()) != {OLD}:
+    if set(served(fleet).values()) != {OLD}:
         status, output = deploy("old is live", artifacts[OLD])
         assert status == 0, output
     elif leftovers(fleet):
         status, output = deploy_environment("old is whole")
         assert status == 0, output
     fleet.wait_for_balancer()
-    assert set(fleet.versions().values()) == {OLD}
+    assert set(served(fleet).values()) == {OLD}
     assert leftovers(fleet) == []
 
 

@@ -63,7 +63,7 @@ def test_a_release_that_misbehaves_is_not_switched_to(
     assert [one.live for one in surveys] == live
     assert all(one.journal[-1]["status"] == "failed" for one in surveys)
     assert [line for one in surveys for line in one.leftovers()] == []
-    assert set(fleet.versions().values()) == {OLD}
+    assert set(drill.served(fleet).values()) == {OLD}
     assert visitors.failures() == []
 
 
@@ -77,5 +77,5 @@ def test_what_dies_on_the_live_port_alone_is_left_again(
     assert status != 0
     assert "failed on the live port" in output
     assert "Not in public" in output
-    assert set(fleet.versions().values()) == {OLD}
+    assert set(drill.served(fleet).values()) == {OLD}
     drill.require_all_is_well(fleet, visitors, "dies in public")

@@ -49,8 +49,8 @@ def everything_is_as_before(fleet: Fleet, readers: Visitors, name: str) -> None:
     assert {one.version for one in drill.survey_all(fleet)} == {OLD}
     fleet.wait_for_balancer(60)
     deadline = time.monotonic() + 60
-    while set(fleet.versions().values()) != {OLD}:
-        assert time.monotonic() < deadline, fleet.versions()
+    while set(drill.served(fleet).values()) != {OLD}:
+        assert time.monotonic() < deadline, drill.served(fleet)
         time.sleep(0.5)
     drill.require_all_is_well(fleet, readers, name)
 

@@ -87,7 +87,7 @@ def test_a_full_disk_leaves_what_is_served(
         status, output = drill.meanwhile(f"full {moment}", command, task, drill.on_host(host, full(place)))
         assert status != 0
         assert "No space left on device" in output or "not enough" in output, output[-3000:]
-        assert set(fleet.versions().values()) == {OLD}
+        assert set(drill.served(fleet).values()) == {OLD}
         assert {one.version for one in drill.survey_all(fleet)} == {OLD}
         assert visitors.failures() == []
         drill.on(host, f"rm -rf {place}/filler")

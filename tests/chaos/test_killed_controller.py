@@ -90,9 +90,9 @@ def carry_out(number: int, kill: Kill, fleet: Fleet, visitors: Visitors) -> list
     # A short task may be the last one, and over before the delay is.
     if status != -signal.SIGKILL and not (kill.delay and status == 0):
         problems.append(f"it ended with {status} instead of being killed: {run.log}")
-    served = fleet.versions()
+    answers = drill.served(fleet)
     # Both of them while the old workers leave.
-    problems += [f"{host} serves {version}" for host, version in served.items() if demo.UNKNOWN in version]
+    problems += [f"{host} serves {version}" for host, version in answers.items() if demo.UNKNOWN in version]
     return problems + visitors.failures()
 
 
@@ -106,7 +106,7 @@ def recover(number: int, kill: Kill, fleet: Fleet, visitors: Visitors, chance: r
     status, log = drill.run(name, *command)
     if status != 0:
         return [f"the next deployment failed with {status}: {log}", *visitors.failures()]
-    served = set(fleet.versions().values())
+    served = set(drill.served(fleet).values())
     wrong = [] if served in ({OLD}, {NEW}) else [f"then {served} is served"]
     return wrong + drill.leftovers(fleet) + visitors.failures()
 
@@ -167,7 +167,7 @@ def survive(plan: list[Kill], fleet: Fleet, visitors: Visitors, chance: random.R
 @pytest.mark.skipif(KILLS > SHORT, reason="the long run has these kills, too")
 def test_a_few_kills(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
     """In deployments of environments: on any fleet that serves, without a build."""
-    assert set(fleet.versions().values()) in ({OLD}, {NEW})
+    assert set(drill.served(fleet).values()) in ({OLD}, {NEW})
     with capsys.disabled(), Visitors(fleet) as visitors:
         wrong = survive(plan_short(Kind("environment", environment), KILLS), fleet, visitors, random.Random(SEED), 0.0)
         wrong += visitors.failures(stop=True)

@@ -39,6 +39,6 @@ def test_a_killed_module_needs_no_cleaning_up(
     with drill.accident(host, module, event, pattern, nth):
         status, output = drill.deploy(f"killed {moment}", artifact)
     assert status != 0, output
-    served = fleet.versions()
+    served = drill.served(fleet)
     assert set(served.values()) == {OLD}, f"{served}: {output[-3000:]}"
     drill.require_all_is_well(fleet, visitors, f"killed {moment}")

@@ -38,7 +38,7 @@ def test_a_host_that_is_cut_off_before_its_switch(fleet: Fleet, artifacts: dict[
         drill.on(host, MEND)
     assert status != 0
     assert f"no answer from {host}" in output or "UNREACHABLE" in output
-    assert set(fleet.versions().values()) == {OLD}
+    assert set(drill.served(fleet).values()) == {OLD}
     drill.require_all_is_well(fleet, visitors, "cut off before")
 
 
@@ -50,9 +50,9 @@ def test_a_host_that_is_cut_off_after_its_switch_returns_by_itself(
     try:
         status, output = drill.meanwhile("cut off after", command, "Record the success", drill.on_host(host, CUT))
         assert status != 0
-        others = {name: version for name, version in fleet.versions().items() if name != host}
+        others = {name: version for name, version in drill.served(fleet).items() if name != host}
         assert set(others.values()) == {OLD}, output
-        until(lambda: fleet.versions()[host] == OLD, CONFIRM + 60)
+        until(lambda: drill.served(fleet)[host] == OLD, CONFIRM + 60)
         until(lambda: not drill.on(host, "ls -A /srv/roastify | grep deadman || true"), 60)
         last = drill.survey(host).journal[-1]
         assert (last["status"], last["deployedBy"]) == ("failed", "this host")
@@ -78,10 +78,10 @@ def test_a_host_that_is_rebooted_in_the_middle_of_its_switch(
         subprocess.run([drill.engine(), "kill", "--signal=KILL", host], check=True, capture_output=True)
         subprocess.run([drill.engine(), "start", host], check=True, capture_output=True)
         assert run.wait() != 0
-        others = {name: version for name, version in fleet.versions().items() if name != host}
+        others = {name: version for name, version in drill.served(fleet).items() if name != host}
         assert set(others.values()) == {OLD}, run.said
         # It serves something again, by itself.
-        until(lambda: fleet.versions()[host] in (OLD, NEW), 60)
+        until(lambda: drill.served(fleet)[host] in (OLD, NEW), 60)
         drill.require_all_is_well(fleet, visitors, "rebooted")
         assert visitors.failures(stop=True) == []
 
@@ -98,11 +98,11 @@ def test_a_host_that_is_rebooted_before_it_is_confirmed_returns_by_itself(
         run = drill.watched("rebooted and dead", command, tasks=tasks)
         until(lambda: tasks.exists() and "Watch the hosts of the batch" in tasks.read_text(), 180)
         run.kill()
-        assert fleet.versions()[host] == NEW
+        assert drill.served(fleet)[host] == NEW
         subprocess.run([drill.engine(), "kill", "--signal=KILL", host], check=True, capture_output=True)
         subprocess.run([drill.engine(), "start", host], check=True, capture_output=True)
-        until(lambda: fleet.versions()[host] == OLD, CONFIRM + 90)
-        assert set(fleet.versions().values()) == {OLD}
+        until(lambda: drill.served(fleet)[host] == OLD, CONFIRM + 90)
+        assert set(drill.served(fleet).values()) == {OLD}
         # Whoever was on a connection to the host as its power went has noticed; nobody since.
         visitors.failures()
         drill.require_all_is_well(fleet, visitors, "rebooted and dead")

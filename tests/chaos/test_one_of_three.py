@@ -51,7 +51,7 @@ def test_a_host_that_fails_keeps_or_brings_back_the_fleet(
     assert failure.said in output
     surveys = drill.survey_all(fleet)
     assert {one.version for one in surveys} == {OLD}, output[-3000:]
-    assert set(fleet.versions().values()) == {OLD}
+    assert set(drill.served(fleet).values()) == {OLD}
     drill.require_all_is_well(fleet, visitors, f"one fails, {phase}")
 
 
@@ -113,11 +113,11 @@ def test_the_policy_for_a_host_that_cannot_be_switched(
         )
     assert status != 0
     assert "PM2 is not installed" in output
-    served = list(fleet.versions().values())
+    served = list(drill.served(fleet).values())
     assert served[1] == OLD
     assert served.count(NEW) == new, output
     # The same command, once the host is mended.
     status, output = drill.deploy(f"policy {policy}, afterwards", artifacts[NEW])
     assert status == 0, output
-    assert set(fleet.versions().values()) == {NEW}
+    assert set(drill.served(fleet).values()) == {NEW}
     assert drill.leftovers(fleet) == []

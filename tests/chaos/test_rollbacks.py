@@ -116,5 +116,5 @@ def test_a_link_that_is_not_ours_is_refused_with_a_remedy(
     assert said in output
     assert "What to do" in output or "move it aside" in output or "ln -sfn" in output
     assert drill.survey(host).found == before.found
-    assert set(fleet.versions().values()) == {OLD}
+    assert set(drill.served(fleet).values()) == {OLD}
     assert visitors.failures() == []
