@@ -413,7 +413,7 @@ def served(fleet: Fleet, seconds: float = 15) -> dict[str, str]:
     deadline = time.monotonic() + seconds
     while True:
         answers = fleet.versions()
-        if not any(demo.UNKNOWN in answer for answer in answers.values()) or time.monotonic() > deadline:
+        if not any(demo.UNKNOWN in answer.split("/") for answer in answers.values()) or time.monotonic() > deadline:
             return answers
         time.sleep(0.5)
 

@@ -92,7 +92,7 @@ def carry_out(number: int, kill: Kill, fleet: Fleet, visitors: Visitors) -> list
         problems.append(f"it ended with {status} instead of being killed: {run.log}")
     answers = drill.served(fleet)
     # Both of them while the old workers leave.
-    problems += [f"{host} serves {version}" for host, version in answers.items() if demo.UNKNOWN in version]
+    problems += [f"{host} serves {version}" for host, version in answers.items() if demo.UNKNOWN in version.split("/")]
     return problems + visitors.failures()
 
 
