@@ -93,18 +93,17 @@ def acquire(
     """
     with exclusively(host.root):
         lost = require_free(host, deployment, take_over)
-        content = {**facts, "deploymentId": deployment, "expires": int(time.time()) + lease}
+        content = {**facts, "deploymentId": deployment, "lease": lease, "expires": int(time.time()) + lease}
         write_atomically(host.lock, json.dumps(content, indent=2) + "\n")
         return lost
 
 
-def hold(host: Host, deployment: str | None, lease: int = LEASE) -> None:
-    """See that the lock is still ours, and renew it.
+def hold(host: Host, deployment: str | None) -> None:
+    """See that the lock is still ours, and renew it for as long as it was taken.
 
     Args:
         host: where.
         deployment: our id; None skips the check, for use of the modules without a lock.
-        lease: seconds.
 
     Raises:
         OperationError: another deployment took the lock over; ours must not go on.
@@ -119,7 +118,7 @@ def hold(host: Host, deployment: str | None, lease: int = LEASE) -> None:
                 f"this deployment ({deployment}) lost the lock of this host: {taker}",
                 "nothing was switched; see what the other deployment did (status playbook) and deploy again",
             )
-        present["expires"] = int(time.time()) + lease
+        present["expires"] = int(time.time()) + int(present.get("lease", LEASE))
         write_atomically(host.lock, json.dumps(present, indent=2) + "\n")
 
 

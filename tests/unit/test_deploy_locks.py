@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 from ansible_collections.roastify.ops.plugins.module_utils import controllers, deploy_locks, releases
@@ -53,11 +54,14 @@ def test_whoever_lost_the_lock_must_not_go_on(host):
         deploy_locks.hold(host, "d1")
 
 
-def test_holding_renews_the_lease(host):
-    deploy_locks.acquire(host, "d1", FACTS, lease=1)
-    before = deploy_locks.read_lock(host)["expires"]
-    deploy_locks.hold(host, "d1", lease=900)
-    assert deploy_locks.read_lock(host)["expires"] > before + 800
+@pytest.mark.parametrize("lease", [60, 5000])
+def test_holding_renews_the_lease_for_as_long_as_it_was_taken(host, lease):
+    deploy_locks.acquire(host, "d1", FACTS, lease=lease)
+    lock = json.loads(host.lock.read_text())
+    host.lock.write_text(json.dumps({**lock, "expires": 1}))
+    before = time.time()
+    deploy_locks.hold(host, "d1")
+    assert before + lease - 1 <= deploy_locks.read_lock(host)["expires"] <= time.time() + lease
 
 
 def test_only_the_holder_gives_it_back(host):
