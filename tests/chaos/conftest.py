@@ -51,5 +51,6 @@ def visitors(fleet: Fleet, old_is_live: None) -> Iterator[Visitors]:
     """Traffic from before the drill to its end, of which no request may fail."""
     with Visitors(fleet) as running:
         yield running
-        assert running.failures(stop=True) == []
+        failures = running.failures(stop=True)
+        assert not failures, "\n".join(failures)
         assert all(report.served > 0 for report in running.total().values())
