@@ -36,7 +36,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +83,7 @@ class Run:
         round: number of the round; ratios are taken within one.
         wall: seconds from the start of the process to its end.
         cpu: seconds of the processor that it used on the controller, children included.
+        host_cpu: seconds of the processor that all hosts together used meanwhile, or None where that is not counted.
         late: seconds from its end until every host had answered with the new version; what asking takes is in it.
         sessions: SSH sessions that it opened, by host.
         connections: SSH connections that it opened, by host.
@@ -95,6 +96,7 @@ class Run:
     round: int
     wall: float
     cpu: float
+    host_cpu: float | None
     late: float
     sessions: tuple[int, ...]
     connections: tuple[int, ...]
@@ -152,11 +154,39 @@ def install_capistrano() -> str:
     return said.partition("(")[0].strip()
 
 
+def counter(pid: str) -> Callable[[], float] | None:
+    """What reads how many seconds of the processor the container of a process has used.
+
+    Args:
+        pid: of the first process of the container.
+    """
+    for line in Path(f"/proc/{pid}/cgroup").read_text(encoding="ascii").splitlines():
+        _, controllers, path = line.split(":", 2)
+        # Version 1 counts nanoseconds, version 2 microseconds, and has systemd of the container in a part of it.
+        old = Path(f"/sys/fs/cgroup/cpuacct{path}/cpuacct.usage")
+        new = Path(f"/sys/fs/cgroup{path.removesuffix('/init.scope')}/cpu.stat")
+        if "cpuacct" in controllers.split(",") and old.exists():
+            return lambda: int(old.read_text(encoding="ascii")) / 1e9
+        if not controllers and new.exists():
+            return lambda: int(new.read_text(encoding="ascii").split()[1]) / 1e6
+    return None
+
+
 class Fleet:
     """The hosts, as those that do not deploy see them."""
 
     def __init__(self) -> None:
         self.engine = (CHECKOUT / ".cache/engine").read_text(encoding="utf-8").splitlines()[0]
+        self.counters: dict[str, Callable[[], float] | None] = {}
+
+    def cpu(self, hosts: Sequence[str]) -> float | None:
+        """Seconds of the processor that hosts have used together since they were started, or None if nobody counts."""
+        if not self.counters:
+            command = [self.engine, "inspect", "--format={{.State.Pid}}", *HOSTS]
+            pids = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+            self.counters.update(zip(HOSTS, map(counter, pids)))
+        found = [self.counters[host] for host in hosts]
+        return sum(read() for read in found if read is not None) if all(found) else None
 
     def served(self, tool: str, host: str) -> str | None:
         """The version that a host serves on the port of a tool, or None if it does not answer."""
@@ -183,13 +213,14 @@ class Bench:
     def __init__(self, scratch: Path) -> None:
         self.fleet = Fleet()
         self.scratch = scratch
-        self.count = 0
+        # No host has any of these versions, not even one of an earlier run.
+        self.number = time.time_ns() // 10**9 * 1000
         self.runs: list[Run] = []
 
     def artifact(self, breaks: bool = False) -> tuple[str, Path]:
         """A version that was never built before; the one before it goes."""
-        self.count += 1
-        version = f"1.0.{self.count}"
+        self.number += 1
+        version = f"1.0.{self.number}"
         for old in self.scratch.glob("bench-*"):
             old.unlink()
         path = self.scratch / f"bench-{version}.tar.gz"
@@ -200,7 +231,7 @@ class Bench:
         """What is run for an action."""
         addresses = [HOSTS[host] for host in hosts]
         if tool == FLOOR:
-            deploy = ["deploy", str(artifact), f"{self.count:06}"]
+            deploy = ["deploy", str(artifact), str(self.number)]
             return [str(HERE / "floor.sh"), *(["rollback"] if action == ROLLBACK else deploy), *addresses]
         if tool == CAPISTRANO:
             return ["cap", "bench", "deploy:rollback" if action == ROLLBACK else "deploy"]
@@ -222,16 +253,17 @@ class Bench:
                 BENCH_ARTIFACT=str(artifact or ""),
             )
             for socket in Path(sockets).iterdir():
-                subprocess.run(["ssh", "-q", "-O", "exit", "-o", f"ControlPath={socket}", "-"], capture_output=True)
+                subprocess.run(["ssh", "-q", "-O", "exit", "-o", f"ControlPath={socket}", "host"], capture_output=True)
         return done
 
     def measure(
         self, tool: str, action: str, hosts: Sequence[str], number: int, version: str, artifact: Path | None = None
     ) -> None:
         """Run a tool, count, and verify that every host serves a version afterwards."""
-        load, since = os.getloadavg()[0], time.time()
+        load, since, used = os.getloadavg()[0], time.time(), self.fleet.cpu(hosts)
         wall, cpu, code, said = self.attempt(tool, action, hosts, artifact)
-        ended = time.monotonic()
+        now, ended = self.fleet.cpu(hosts), time.monotonic()
+        host_cpu = None if used is None or now is None else now - used
         while True:
             served = {host: self.fleet.served(tool, host) for host in hosts}
             late = time.monotonic() - ended
@@ -242,10 +274,11 @@ class Bench:
             raise Failed(f"{action} by {tool} ended with {code}; wanted {version}, served are {served}\n{said}")
         logged = [self.fleet.logged(host, since) for host in hosts]
         sessions, connections = zip(*logged)
-        self.runs.append(Run(action, tool, len(hosts), number, wall, cpu, late, sessions, connections, load))
+        self.runs.append(Run(action, tool, len(hosts), number, wall, cpu, host_cpu, late, sessions, connections, load))
         print(
             f"  {len(hosts)} {'host ' if len(hosts) == 1 else 'hosts'} {tool:14} {action:15} {wall:6.1f} s, "
-            f"served {late:4.1f} s later, CPU here {cpu:5.1f} s, sessions {max(sessions):3}, load {load:.1f}",
+            f"served {late:4.1f} s later, CPU {cpu:5.1f} s here and {seconds(host_cpu)} there, "
+            f"sessions {max(sessions):3}, load {load:.1f}",
             flush=True,
         )
 
@@ -296,6 +329,11 @@ def rotated(items: Sequence[str], by: int) -> list[str]:
     return [*items[by:], *items[:by]]
 
 
+def seconds(value: float | None) -> str:
+    """Seconds, as the tables show them."""
+    return f"{'?':>5} s" if value is None else f"{value:5.1f} s"
+
+
 class Tables:
     """What was measured, as people read it."""
 
@@ -321,24 +359,26 @@ class Tables:
 
     def table(self, action: str, tools: Sequence[str]) -> Iterator[str]:
         """Medians of an action, with ratios to the others."""
-        yield f"{action}; medians, ratios within a round"
+        yield f"{action}; medians, ratios within a round; CPU is that of the controller, and of all hosts together"
         yield (
-            f"  {'hosts':>5} {'':14} {'time':>8} {'best':>8} {'CPU here':>9} {'/ floor':>8} {'/ Capistrano':>12}"
-            f" {'round trips':>12} {'connections':>11} {'load':>11}"
+            f"  {'hosts':>5} {'':14} {'time':>8} {'best':>8} {'/ floor':>8} {'/ Capistrano':>12} {'round trips':>11}"
+            f" {'CPU here':>8} {'there':>8} {'served after':>12} {'load':>10}"
         )
         for size in self.sizes:
             for tool in tools:
                 runs = self.of(action, tool, size)
                 if not runs:
                     continue
+                there = [it.host_cpu for it in runs if it.host_cpu is not None]
                 loads = [it.load for it in runs]
                 yield (
                     f"  {size:5} {tool:14} {statistics.median(it.wall for it in runs):6.1f} s"
-                    f" {min(it.wall for it in runs):6.1f} s {statistics.median(it.cpu for it in runs):7.1f} s"
-                    f" {self.ratio(size, (action, tool), (action, FLOOR)):8.2f}"
-                    f" {self.ratio(size, (action, tool), (action, CAPISTRANO)):12.2f}"
-                    f" {trips(runs):>12} {max(max(it.connections) for it in runs):11}"
-                    f" {min(loads):5.1f}-{max(loads):.1f}"
+                    f" {min(it.wall for it in runs):6.1f} s {self.ratio(size, (action, tool), (action, FLOOR)):8.2f}"
+                    f" {self.ratio(size, (action, tool), (action, CAPISTRANO)):12.2f} {trips(runs):>11}"
+                    f" {statistics.median(it.cpu for it in runs):6.1f} s"
+                    f"  {seconds(statistics.median(there) if there else None)}"
+                    f" {statistics.median(it.wall + it.late for it in runs):10.1f} s"
+                    f" {f'{min(loads):.0f}-{max(loads):.0f}':>10}"
                 )
 
     def again(self) -> Iterator[str]:
