@@ -102,7 +102,9 @@ def ending(host, options):
         for record in records
         if record.deploymentId == options["deployment"] and record.release == options["release"]
     ]
-    if any(record.status in (deployments.SUCCEEDED, deployments.FAILED) for record in mine):
+    ends = {record.status for record in mine} & {deployments.SUCCEEDED, deployments.FAILED}
+    # Another host may fail after this one has recorded the success: the fleet goes back then, and the failure counts.
+    if deployments.FAILED in ends or options["status"] in ends:
         return None
     started = mine[-1] if mine else None
     if started is None and options["status"] == deployments.SUCCEEDED:

@@ -1,0 +1,86 @@
+"""How a deployment is recorded as ended, on a host."""
+
+import json
+
+import pytest
+from ansible_collections.roastify.ops.plugins.module_utils import deploy_locks, deployments, releases
+from ansible_collections.roastify.ops.plugins.module_utils.files import link_atomically
+from ansible_collections.roastify.ops.plugins.modules import release_finish
+
+
+@pytest.fixture
+def host(tmp_path):
+    (tmp_path / "shared").mkdir()
+    for name in ("a", "b"):
+        directory = tmp_path / "releases" / name
+        directory.mkdir(parents=True)
+        (directory / ".release.json").write_text(json.dumps({"id": name, "version": name, "commit": "c"}))
+    host = releases.Host(str(tmp_path))
+    host.states.went_live("a", None)
+    switch(host, "b", "a")
+    deploy_locks.acquire(host, "d1", {"holder": "ann"})
+    deployments.append_record(
+        host.journal, deployments.Record("d1", "deploy", "started", "b", "b", previousVersion="a", previousRelease="a")
+    )
+    return host
+
+
+def switch(host, release, before, back=False):
+    link_atomically(host.link, f"releases/{release}")
+    host.states.went_live(release, before, "d1", back)
+
+
+def end(host, status, **more):
+    options = {
+        "deployment": "d1",
+        "action": "deploy",
+        "status": status,
+        "release": "b",
+        "version": None,
+        "reason": None,
+        "deployed_by": "ann",
+        "confirm": False,
+        "keep": 5,
+        **more,
+    }
+    return release_finish.finish(host, options, dry_run=False)[0]
+
+
+def statuses(host):
+    return [record.status for record in host.records()]
+
+
+def test_a_success_is_recorded_once_and_gives_the_lock_back(host):
+    assert end(host, "succeeded").previousVersion == "a"
+    assert end(host, "succeeded") is None
+    assert statuses(host) == ["started", "succeeded"]
+    assert deploy_locks.read_lock(host) is None
+    assert host.states.of("b", "b").state == "live"
+
+
+def test_a_failure_elsewhere_after_the_success_here_counts_and_is_recorded_once(host):
+    """Another host could not record it: this one takes the lock again, returns, and says that it failed."""
+    end(host, "succeeded")
+    deploy_locks.acquire(host, "d1", {"holder": "ann"})
+    deploy_locks.hold(host, "d1")
+    switch(host, "a", "b", back=True)
+    assert end(host, "failed", reason="app3: no space").reason == "app3: no space"
+    assert end(host, "failed", reason="again") is None
+    assert statuses(host) == ["started", "succeeded", "failed"]
+    assert host.states.of("b", "a").state == "failed"
+    assert host.states.previous("a", ["a", "b"]) is None
+    assert deploy_locks.read_lock(host) is None
+
+
+def test_a_failure_is_not_made_good_by_a_later_success(host):
+    switch(host, "a", "b", back=True)
+    end(host, "failed", reason="not healthy")
+    switch(host, "b", "a")
+    assert end(host, "succeeded") is None
+    assert statuses(host) == ["started", "failed"]
+
+
+def test_what_is_not_live_is_no_success(host):
+    switch(host, "a", "b", back=True)
+    with pytest.raises(release_finish.OperationError, match="a is live here, not b"):
+        release_finish.see_that_it_is_live(host, {"status": "succeeded", "release": "b"})
