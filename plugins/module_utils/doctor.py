@@ -17,7 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.roastify.ops.plugins.module_utils import application_log, deadman, deploy_locks, health
+from ansible_collections.roastify.ops.plugins.module_utils import (
+    application_log,
+    deadman,
+    deploy_locks,
+    env_file,
+    health,
+)
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Pm2, Worker
 from ansible_collections.roastify.ops.plugins.module_utils.releases import (
@@ -145,6 +151,16 @@ def _environments(host: Host, live: Release | None) -> Iterator[Finding]:
             f"the environment of the live release {live.id} is missing: its workers can't start again",
             "deploy again: that makes a new release with the environment of the inventory",
         )
+    for release in host.kept():
+        installed = host.states.of(release.id).environment
+        if installed is None or not release.environment.exists():
+            continue
+        if env_file.fingerprint(release.environment) != installed:
+            yield Finding(
+                f"somebody changed the environment of release {release.id} on this host since it was installed",
+                "workers that start anew take it as it is now; deploy again, which installs the inventory's in a new "
+                "release. Nothing returns to this one by itself",
+            )
     for path in sorted(host.environments.glob("*.env")) if host.environments.is_dir() else ():
         if stat.S_IMODE(path.lstat().st_mode) & 0o077:
             yield Finding(

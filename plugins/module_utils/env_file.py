@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import stat
 from dataclasses import dataclass, field
@@ -93,6 +95,17 @@ def variables_in(path: Path) -> dict[str, str]:
         return {}
     except OSError as error:
         raise EnvFileError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def fingerprint(path: Path) -> str | None:
+    """SHA-256 of what the application would read from a file, whatever its quotes and comments; None if it is missing.
+
+    Raises:
+        EnvFileError: it cannot be read.
+    """
+    if not path.exists():
+        return None
+    return hashlib.sha256(json.dumps(sorted(variables_in(path).items())).encode()).hexdigest()
 
 
 def alike(directory: Path, content: str) -> list[str]:

@@ -45,6 +45,7 @@ class ReleaseState:
         replaced: the release that was live before it.
         deployment: the deployment that put it into this state.
         reason: why it failed.
+        environment: fingerprint of the ``.env`` that was installed for it, see env_file.
     """
 
     state: str = VERIFIED
@@ -54,6 +55,7 @@ class ReleaseState:
     replaced: str | None = None
     deployment: str | None = None
     reason: str | None = None
+    environment: str | None = None
 
 
 _FIELDS = set(ReleaseState.__dataclass_fields__)
@@ -85,7 +87,12 @@ class ReleaseStates:
         return replace(state, state=PREVIOUS) if state.state == LIVE else state
 
     def record(
-        self, release: str, state: str, deployment: str | None = None, reason: str | None = None
+        self,
+        release: str,
+        state: str,
+        deployment: str | None = None,
+        reason: str | None = None,
+        environment: str | None = None,
     ) -> ReleaseState:
         """Write a new state of a release down; what is known of its service stays.
 
@@ -94,11 +101,16 @@ class ReleaseStates:
             state: the new state.
             deployment: id of the deployment that brings it about.
             reason: why it failed.
+            environment: fingerprint of its ``.env``; None leaves what is known of it.
 
         Raises:
             OSError: the disk is full; the state is the old one.
         """
-        return self._write(release, replace(self.of(release), state=state, deployment=deployment, reason=reason))
+        known = self.of(release)
+        environment = environment or known.environment
+        return self._write(
+            release, replace(known, state=state, deployment=deployment, reason=reason, environment=environment)
+        )
 
     def went_live(self, release: str, before: str | None, deployment: str | None = None, back: bool = False) -> None:
         """Write down that ``current`` points to a release now.
@@ -207,5 +219,5 @@ class ReleaseStates:
         state = replace(state, at=now(), number=self._next())
         self.directory.mkdir(mode=0o755, exist_ok=True)
         content = {name: value for name, value in asdict(state).items() if value is not None}
-        write_atomically(self.directory / f"{release}.json", json.dumps(content, ensure_ascii=False) + "\n")
+        write_atomically(self.directory / f"{release}.json", json.dumps(content, ensure_ascii=False) + "\n", 0o600)
         return state

@@ -19,6 +19,7 @@ from typing import Any
 from ansible_collections.roastify.ops.plugins.module_utils import (
     artifact,
     deployments,
+    env_file,
     release_assets,
     release_files,
     release_states,
@@ -214,7 +215,11 @@ def damage(host: Host, release: Release, known: dict[tuple[int, int], str] | Non
     """
     found = release_files.differences(release.directory, release.manifest, known=known)
     found += release_assets.differences(release.directory, release.manifest, host.shared)
-    return [str(difference) for difference in found]
+    lines = [str(difference) for difference in found]
+    installed = host.states.of(release.id).environment
+    if installed is not None and installed != env_file.fingerprint(release.environment):
+        lines.append(".env is not what was installed with the release")
+    return lines
 
 
 class Examination:
@@ -330,7 +335,7 @@ def stage(
         if not problems:
             if not dry_run and host.states.of(identifier).state == release_states.STAGING:
                 # It got its name, and the run was killed before it could say so.
-                host.states.record(identifier, release_states.VERIFIED)
+                _record_verified(host, existing)
             return existing, False
         live = host.live()
         if live is not None and live.id == identifier:
@@ -371,11 +376,16 @@ def stage(
         raise
     sync_directory(host.releases)
     if existing is None:
-        host.states.record(identifier, release_states.VERIFIED)
+        _record_verified(host, Release(identifier, final, manifest))
     else:
         # What it was before is true of it still: what it is made of is the same.
         _remove_unfinished(host)
     return host.release(identifier), True
+
+
+def _record_verified(host: Host, release: Release) -> None:
+    environment = env_file.fingerprint(release.environment)
+    host.states.record(release.id, release_states.VERIFIED, environment=environment)
 
 
 def shown(problems: Sequence[str], most: int = 10) -> list[str]:

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from ansible_collections.roastify.ops.plugins.module_utils import deadman, deploy_locks, doctor, releases
+from ansible_collections.roastify.ops.plugins.module_utils import deadman, deploy_locks, doctor, env_file, releases
 from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Worker
 
 
@@ -119,6 +119,14 @@ def test_what_is_not_for_a_program_to_decide_is_left_alone(host, port):
     assert [finding.repair for finding in found] == [None, None]
     assert "the environment of the live release b is missing" in found[0].what
     assert "notes is no complete release" in found[1].what
+
+
+def test_an_environment_that_somebody_edited(host, port):
+    host.states.record("b", "live", environment=env_file.fingerprint(host.release("b").environment))
+    assert findings(host, Manager(host, "b"), port) == []
+    host.release("b").environment.write_text("PORT=5001\n")
+    (finding,) = findings(host, Manager(host, "b"), port)
+    assert "somebody changed the environment of release b" in finding.what and finding.repair is None
 
 
 def test_secrets_that_others_may_read(host, port):

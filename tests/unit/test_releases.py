@@ -213,3 +213,23 @@ def test_what_killed_processes_were_about_to_put_in_place_goes_with_the_next_run
     releases.prune(host, [])
     assert not [path for path in (*doomed, left) if os.path.lexists(path)]
     assert all(path.exists() for path in stays)
+
+
+def test_an_environment_that_somebody_edited_on_the_host_is_damage(host, packed):
+    """What runs may still be well; what starts anew with it may not, so nothing returns to it."""
+    host.environments.mkdir()
+    for name in ("r1", "r2"):
+        (host.environments / f"{name}.env").write_text("PORT=5000\nJWT_SECRET='a secret'\n")
+        stage(host, packed, name, links={".env": f"environments/{name}.env"})
+    host.states.went_live("r1", None)
+    host.states.went_live("r2", "r1")
+    path = host.environments / "r1.env"
+    path.write_text('# by another version\nJWT_SECRET="a secret"\nPORT=5000\n')
+    assert releases.damage(host, host.release("r1")) == []
+    path.write_text("PORT=5000\n")
+    assert releases.damage(host, host.release("r1")) == [".env is not what was installed with the release"]
+    assert releases.previous(host, host.release("r2"), host.kept(), releases.Examination(host)) is None
+    path.unlink()
+    assert releases.damage(host, host.release("r1")) == [".env is not what was installed with the release"]
+    assert "a secret" not in (host.states.directory / "r1.json").read_text()
+    assert (host.states.directory / "r1.json").stat().st_mode & 0o077 == 0
