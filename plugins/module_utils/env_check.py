@@ -38,11 +38,23 @@ def problem_line(path: str, problem: Problem) -> str:
 
 def summary(path: str, report: Report) -> str:
     """The last line about a file."""
-    where = f" for {report.environment}" if report.environment else ""
+    where = f" for {report.environment}" if report.environment else " by the rules that hold everywhere"
     if not report.problems:
         return f"{path}: fine{where} ({counted(len(report.variables), 'variable')})"
     errors, warnings = counted(len(report.errors), "error"), counted(len(report.warnings), "warning")
     return f"{path}: {errors} and {warnings}{where}"
+
+
+def environment_in(schema: Schema, text: str) -> str:
+    """The environment that a file says it is for, as the application finds out at its start; empty if it doesn't.
+
+    Args:
+        schema: names the variable that tells.
+        text: of the file.
+    """
+    variable = schema.data.get("environment_variable")
+    named = dotenv.to_mapping(dotenv.parse(text)).get(str(variable), "") if variable else ""
+    return named if named in schema.environments else ""
 
 
 def _say(text: str) -> None:
@@ -61,7 +73,8 @@ def _validate(options: argparse.Namespace) -> int:
     reports = []
     for path in options.files:
         content = sys.stdin.buffer.read() if path == "-" else env_input.read_file(Path(path))
-        report = schema.validate_text(dotenv.decode(content), options.environment, options.unknown)
+        text = dotenv.decode(content)
+        report = schema.validate_text(text, options.environment or environment_in(schema, text), options.unknown)
         reports.append(("stdin" if path == "-" else path, report))
     bad = any(report.errors or (options.strict and report.problems) for _path, report in reports)
     if options.format == "json":
@@ -131,7 +144,11 @@ def _parser() -> argparse.ArgumentParser:
     validate = commands.add_parser("validate", help="check .env files", description="Checks .env files.")
     validate.add_argument("files", nargs="+", metavar="FILE", help="a .env file, or - for standard input")
     validate.add_argument("--schema", metavar="FILE", **schema)
-    validate.add_argument("--environment", default="", help="the environment whose stricter rules hold")
+    validate.add_argument(
+        "--environment",
+        default="",
+        help="the environment whose stricter rules hold; by default what the file says (environment_variable)",
+    )
     validate.add_argument(
         "--unknown", choices=env_format.UNKNOWN, help="what unknown names count as (default: what the schema says)"
     )

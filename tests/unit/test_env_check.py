@@ -49,7 +49,23 @@ def test_problems_are_lines_that_editors_understand(here: Path, capsys: pytest.C
 
 def test_a_good_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert env_check.main(["validate", "good.env"]) == 0
-    assert capsys.readouterr().out == "good.env: fine (1 variable)\n"
+    assert capsys.readouterr().out == "good.env: fine by the rules that hold everywhere (1 variable)\n"
+
+
+def test_a_file_that_says_its_environment_is_judged_by_that(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "own.yml").write_text(
+        "variables:\n  WHERE: {type: enum, values: [local, production]}\n"
+        "  KEY: {environments: {production: {required: true}}}\n"
+        "environments: {local: {}, production: {}}\nenvironment_variable: WHERE\n"
+    )
+    (here / "own.env").write_text("WHERE=production\n")
+    assert env_check.main(["validate", "own.env", "--schema", "own.yml"]) == 1
+    assert "KEY is not set but required in production." in capsys.readouterr().out
+    assert env_check.main(["validate", "own.env", "--schema", "own.yml", "--environment", "local"]) == 1
+    assert "WHERE is production, but this is local." in capsys.readouterr().out
+    (here / "own.env").write_text("WHERE=local\n")
+    assert env_check.main(["validate", "own.env", "--schema", "own.yml"]) == 0
+    assert capsys.readouterr().out == "own.env: fine for local (1 variable)\n"
 
 
 def test_for_machines(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
