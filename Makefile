@@ -14,7 +14,7 @@ pytest := python -m pytest -o cache_dir=.cache/pytest
 # Where podman's own settings do not work, tools/bootstrap has written some that do.
 engine := if [ -f .cache/containers.conf ]; then export CONTAINERS_CONF=$(CURDIR)/.cache/containers.conf; fi;
 
-.PHONY: help setup setup-tests demo demo-down test lint unit integration molecule chaos bench reference lock build
+.PHONY: help setup setup-tests demo demo-down test lint unit integration molecule chaos bench bench-deploy reference lock build
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ chaos: setup-tests ## All drills on a fleet of their own, which stays (not part 
 bench: setup-tests ## Measure migrations and environment against other tools (not part of test; rounds=5 for more rounds)
 	@echo "==> bench: environment"; python tests/bench/environment.py
 	@echo "==> bench: migrations"; python tests/bench/migrations.py --rounds $(or $(rounds),3)
+
+bench-deploy: setup-tests ## Measure deployments against Capistrano and a bare script (not part of test; rounds=5 for more rounds)
+	@echo "==> bench: deployments"; $(engine) python tests/bench/deployments.py --rounds $(or $(rounds),3)
 
 reference: setup ## Write the READMEs of the roles and the reference in docs/ out of the code
 	@python tools/reference.py
