@@ -276,7 +276,7 @@ class Bench:
         sessions, connections = zip(*logged)
         self.runs.append(Run(action, tool, len(hosts), number, wall, cpu, host_cpu, late, sessions, connections, load))
         print(
-            f"  {len(hosts)} {'host ' if len(hosts) == 1 else 'hosts'} {tool:14} {action:15} {wall:6.1f} s, "
+            f"  {count(len(hosts)):7} {tool:14} {action:15} {wall:6.1f} s, "
             f"served {late:4.1f} s later, CPU {cpu:5.1f} s here and {seconds(host_cpu)} there, "
             f"sessions {max(sessions):3}, load {load:.1f}",
             flush=True,
@@ -387,7 +387,7 @@ class Tables:
         for size in self.sizes:
             runs = self.of(AGAIN, OURS, size)
             yield (
-                f"  {size:5} hosts {statistics.median(it.wall for it in runs):6.1f} s, "
+                f"  {count(size):8} {statistics.median(it.wall for it in runs):6.1f} s, "
                 f"{self.ratio(size, (AGAIN, OURS), (DEPLOY, OURS)):.2f} of a deployment, "
                 f"{self.ratio(size, (AGAIN, OURS), (DEPLOY, AT_ONCE)):.2f} of one at once; round trips {trips(runs)}"
             )
@@ -401,23 +401,28 @@ class Tables:
         for size in self.sizes:
             for tool in (OURS, AT_ONCE):
                 yield (
-                    f"aim: {size} hosts faster than Capistrano: {tool}: "
+                    f"aim: {count(size)} faster than Capistrano: {tool}: "
                     f"deploy {self.ratio(size, (DEPLOY, tool), (DEPLOY, CAPISTRANO)):.2f}"
                 )
             back = self.ratio(size, (ROLLBACK, OURS), (ROLLBACK, CAPISTRANO))
-            yield f"aim: {size} hosts faster than Capistrano: rollback {back:.2f}"
+            yield f"aim: {count(size)} faster than Capistrano: rollback {back:.2f}"
         largest = self.sizes[-1]
         for tool in (OURS, AT_ONCE):
             found_ratio = self.ratio(largest, (DEPLOY, tool), (DEPLOY, FLOOR))
-            yield f"aim: {largest} hosts in at most 2 times the floor: {tool}: {found_ratio:.2f}"
+            yield f"aim: {count(largest)} in at most 2 times the floor: {tool}: {found_ratio:.2f}"
         for size in self.sizes:
             found_ratio = self.ratio(size, (AGAIN, OURS), (DEPLOY, OURS))
-            yield f"aim: the same again on {size} hosts under 0.33 of a deployment: {found_ratio:.2f}"
+            yield f"aim: the same again on {count(size)} under 0.33 of a deployment: {found_ratio:.2f}"
+
+
+def count(hosts: int) -> str:
+    """So many hosts, in words."""
+    return f"{hosts} {'host' if hosts == 1 else 'hosts'}"
 
 
 def trips(runs: Sequence[Run]) -> str:
     """Sessions for one host: the median, and the most of any."""
-    every = [count for it in runs for count in it.sessions]
+    every = [sessions for it in runs for sessions in it.sessions]
     return f"{statistics.median(every):g}, {max(every)}"
 
 
