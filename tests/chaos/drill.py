@@ -304,7 +304,9 @@ for process in names("/proc"):
         pass
 unclaimed = []
 for top, _, files in os.walk(f"{root}/shared/assets"):
-    unclaimed += [file for file in files if os.stat(f"{top}/{file}").st_nlink < 2]
+    below = os.path.relpath(top, f"{root}/shared/assets")
+    homes = [f"{root}/releases/{release}/.assets/{below}" for release in names(f"{root}/releases")]
+    unclaimed += [file for file in files if not any(os.path.exists(f"{home}/{file}") for home in homes)]
 listed = subprocess.run([f"pm2-{name}", "jlist", "--silent"], capture_output=True, text=True).stdout
 workers = json.loads(listed.strip().splitlines()[-1]) if listed.strip() else []
 journal = []
