@@ -6,11 +6,15 @@ An artifact is a gzip-compressed tar file with a manifest beside it (``<artifact
 order: the same manifest as ``.release.json``, less the fields that describe the file itself; the list of files
 (``release_files``); then everything in the list, each directory before what it holds.
 
+A difference of an artifact is the same file without the contents that a host has already: same manifest, same list, and
+of the files only those that it lacks. What is made of it is what would be made of the artifact, file by file.
+
 Reading is as strict as writing is regular: what this module did not write, it does not unpack.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fnmatch
 import gzip
@@ -23,10 +27,10 @@ import shutil
 import stat
 import tarfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, Optional, cast
 
 from ansible_collections.roastify.ops.plugins.module_utils import release_files
 from ansible_collections.roastify.ops.plugins.module_utils.files import write_atomically
@@ -51,6 +55,10 @@ _LATEST_TIME = 1 << 33  # the year 2242
 _DISTRUST = "Do not use this file; build it again from a source you trust."
 # Top names that a release uses for itself.
 _RESERVED = (*release_files.OWN_FILES, release_files.ASSETS)
+
+
+# Brings the content that a file should have, in chunks, or None if it has none.
+Supply = Callable[[File], Optional[Iterator[bytes]]]
 
 
 class ArtifactError(Exception):
@@ -243,6 +251,7 @@ def unpack(
     gid: int | None = None,
     durable: bool = True,
     accept: Callable[[Contents], None] = lambda contents: None,
+    supply: Supply | None = None,
 ) -> Contents:
     """Unpack an artifact into ``destination``, a directory that does not exist yet or is empty.
 
@@ -257,6 +266,7 @@ def unpack(
         gid: its group, else that of the caller. Modes are 0755 and 0644 whatever the archive says.
         durable: whether everything is on disk when the function returns.
         accept: is told what will be unpacked before anything is, and raises if it must not be: no room, for instance.
+        supply: for a difference: brings the content of each file that it leaves out, in chunks, or None.
 
     Raises:
         ArtifactError: it is not what it says it is, or cannot be written; nothing is left in ``destination``.
@@ -265,10 +275,9 @@ def unpack(
         raise ArtifactError(f"{destination} exists already and is not an empty directory.")
     created = not os.path.isdir(destination)
     try:
+        target = _Directory(destination, -1 if uid is None else uid, -1 if gid is None else gid)
         with open(path, "rb") as raw:
-            contents = _scan(
-                raw, path, _Directory(destination, -1 if uid is None else uid, -1 if gid is None else gid), accept
-            )
+            contents = _scan(raw, path, target, accept, supply)
         if durable:
             sync_file_system(destination)
     except BaseException as error:
@@ -277,6 +286,59 @@ def unpack(
             raise ArtifactError(f"{path} could not be unpacked into {destination}: {error}.") from error
         raise
     return contents
+
+
+def read_list(path: str) -> FileList:
+    """The list of files of an artifact; nothing else of it is looked at.
+
+    Raises:
+        ArtifactError: it cannot be read.
+    """
+    stopped = _Stopped()
+
+    def stop(contents: Contents) -> None:
+        stopped.contents = contents
+        raise stopped
+
+    try:
+        with open(path, "rb") as raw:
+            _scan(raw, path, _Nowhere(), stop)
+    except _Stopped:
+        pass
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error}.") from error
+    assert stopped.contents is not None
+    return stopped.contents.listing
+
+
+def write_difference(path: str, destination: str, held: Collection[str]) -> None:
+    """Write what an artifact has beyond what a host has already. The same input gives the same bytes.
+
+    Args:
+        path: the artifact.
+        destination: the file to make; an existing one is replaced only once the new one is complete.
+        held: SHA-256 of the contents that the host has.
+
+    Raises:
+        ArtifactError: the artifact is not what it says it is.
+        OSError: the difference cannot be written.
+    """
+    partial = f"{destination}.{os.getpid()}.partial"
+    try:
+        with (
+            open(path, "rb") as raw,
+            open(partial, "wb") as packed,
+            # The fastest level: it is packed while hosts wait, and sent once.
+            gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=packed, mtime=0) as compressed,
+            tarfile.open(
+                fileobj=compressed, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape"
+            ) as tar,
+        ):
+            _scan(raw, path, _Difference(tar, held))
+        os.replace(partial, destination)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(partial)
 
 
 def sync_file_system(directory: str) -> None:
@@ -347,26 +409,32 @@ def _write_tar(
     ) as tar:
         # First in the file: whoever unpacks it knows from them what has to follow, and how much of it.
         for name, content in ((MANIFEST_MEMBER, _json(manifest)), (release_files.LIST_MEMBER, listing.encode())):
-            member = tarfile.TarInfo(name)
-            member.size, member.mtime, member.mode = len(content), mtime, 0o644
-            tar.addfile(member, io.BytesIO(content))
+            tar.addfile(_member(name, mtime, size=len(content)), io.BytesIO(content))
         for name, status in entries:
             path = os.path.join(directory, name)
-            member = tarfile.TarInfo(name)
-            member.mtime = mtime
             if stat.S_ISDIR(status.st_mode):
-                member.type, member.mode = tarfile.DIRTYPE, 0o755
-                tar.addfile(member)
+                tar.addfile(_member(name, mtime, directory=True))
             elif stat.S_ISLNK(status.st_mode):
-                member.type, member.mode, member.linkname = tarfile.SYMTYPE, 0o777, os.readlink(path)
-                tar.addfile(member)
+                tar.addfile(_member(name, mtime, target=os.readlink(path)))
             elif stat.S_ISREG(status.st_mode):
-                member.mode = 0o755 if status.st_mode & 0o111 else 0o644
-                member.size = status.st_size
                 with open(path, "rb") as source:
-                    tar.addfile(member, source)
+                    tar.addfile(_member(name, mtime, status.st_size, bool(status.st_mode & 0o111)), source)
             else:
                 raise ArtifactError(f"{path} is neither a file, a directory nor a link and cannot be packed.")
+
+
+def _member(
+    name: str, mtime: float, size: int = 0, executable: bool = False, directory: bool = False, target: str | None = None
+) -> tarfile.TarInfo:
+    """The header of a member: of a directory, of a link if it has a target, else of a file."""
+    member = tarfile.TarInfo(name)
+    member.mtime, member.size = mtime, size
+    member.mode = 0o755 if executable or directory else 0o644
+    if directory:
+        member.type = tarfile.DIRTYPE
+    elif target is not None:
+        member.type, member.mode, member.linkname = tarfile.SYMTYPE, 0o777, target
+    return member
 
 
 class _Inflated:
@@ -434,8 +502,8 @@ class _Inflated:
 class _Nowhere:
     """Takes what is read from an artifact, and drops it."""
 
-    def begin(self, own: Mapping[str, bytes]) -> None:
-        """The manifest and the list of files; everything else is about to come."""
+    def begin(self, own: Mapping[str, bytes], mtime: float) -> None:
+        """The manifest and the list of files, and their time; everything else is about to come."""
 
     def directory(self, name: str) -> None:
         """A directory; the one that holds it came before."""
@@ -456,7 +524,7 @@ class _Directory(_Nowhere):
         self._directory = directory
         self._owner = (uid, gid)
 
-    def begin(self, own: Mapping[str, bytes]) -> None:
+    def begin(self, own: Mapping[str, bytes], mtime: float) -> None:
         os.makedirs(self._directory, exist_ok=True)
         self._settle(self._directory)
         for name, content in own.items():
@@ -497,8 +565,63 @@ class _Directory(_Nowhere):
             os.chown(path, *self._owner)
 
 
+class _Difference(_Nowhere):
+    """Writes what is read from an artifact into another one, less the contents that a host has."""
+
+    def __init__(self, tar: tarfile.TarFile, held: Collection[str]) -> None:
+        self._tar = tar
+        self._held = held
+        self._mtime: float = OLDEST_TIME
+
+    def begin(self, own: Mapping[str, bytes], mtime: float) -> None:
+        self._mtime = mtime
+        for name, content in own.items():
+            self._tar.addfile(_member(name, mtime, size=len(content)), io.BytesIO(content))
+
+    def directory(self, name: str) -> None:
+        self._tar.addfile(_member(name, self._mtime, directory=True))
+
+    def file(self, name: str, file: File, mtime: float, chunks: Iterator[bytes]) -> None:
+        if file.sha256 in self._held:
+            super().file(name, file, mtime, chunks)
+        else:
+            content = cast(IO[bytes], _Joined(chunks))
+            self._tar.addfile(_member(name, mtime, file.size, file.executable), content)
+            super().file(name, file, mtime, chunks)  # the last chunk is what tells whether all were right
+
+    def link(self, name: str, target: str) -> None:
+        self._tar.addfile(_member(name, self._mtime, target=target))
+
+
+class _Joined:
+    """Chunks as a file for tarfile, which reads it forwards and as long as it is."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = b""
+
+    def read(self, size: int) -> bytes:
+        while len(self._rest) < size:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                break
+            self._rest += chunk
+        result, self._rest = self._rest[:size], self._rest[size:]
+        return result
+
+
+class _Stopped(Exception):
+    """The beginning of an artifact was enough."""
+
+    contents: Contents | None = None
+
+
 def _scan(
-    raw: BinaryIO, label: str, target: _Nowhere, accept: Callable[[Contents], None] = lambda contents: None
+    raw: BinaryIO,
+    label: str,
+    target: _Nowhere,
+    accept: Callable[[Contents], None] = lambda contents: None,
+    supply: Supply | None = None,
 ) -> Contents:
     """Read an artifact from its first byte to its last, vouch for every member, and hand it on."""
     stream = _Inflated(raw, label)
@@ -513,8 +636,8 @@ def _scan(
             reader = _Reader(tar, stream, label)
             contents = reader.contents()
             accept(contents)
-            target.begin(reader.own)
-            reader.members(contents.listing, target)
+            target.begin(reader.own, reader.mtime)
+            reader.members(contents.listing, target, supply)
         stream.finish()
         return contents
     except (ArtifactError, OSError):
@@ -531,8 +654,9 @@ class _Reader:
         self._tar = tar
         self._stream = stream
         self._label = label
-        #: The first two members as they are.
+        #: The first two members as they are, and the time of the first: the artifact's own.
         self.own: dict[str, bytes] = {}
+        self.mtime: float = OLDEST_TIME
 
     def contents(self) -> Contents:
         """The first two members: the manifest and the list of files."""
@@ -555,13 +679,13 @@ class _Reader:
                 )
         return contents
 
-    def members(self, listing: FileList, target: _Nowhere) -> None:
-        """Everything else: exactly what the list says, links last."""
+    def members(self, listing: FileList, target: _Nowhere, supply: Supply | None) -> None:
+        """Everything else: exactly what the list says, links last; files that are left out come from elsewhere."""
         names: set[str] = set()
         directories = {""}
         links: dict[str, str] = {}
         for member in iter(self._tar.next, None):
-            name = _member_name(member, self._label)
+            name = _plain_name(member.name, self._label)
             if name in names:
                 raise ArtifactError(f"The artifact {self._label} holds {name!r} twice. {_DISTRUST}")
             names.add(name)
@@ -585,14 +709,19 @@ class _Reader:
                 file = listing.files.get(name)
                 if file is None or (file.size, file.executable) != (member.size, bool(member.mode & 0o111)):
                     raise self._unlisted(name)
-                mtime = member.mtime if 0 <= member.mtime < _LATEST_TIME else OLDEST_TIME
-                target.file(name, file, mtime, self._chunks(name, member, file))
+                target.file(name, file, _time(member), _vouched(self._content(member), file, self._unlisted(name)))
             else:
                 raise ArtifactError(
                     f"The artifact {self._label} holds {name!r}, which is a device, a pipe, a sparse file or a hard "
                     "link. Only files, directories and symbolic links belong in an artifact; build it again."
                 )
         missing = {*listing.files, *listing.links, *listing.directories} - names
+        for name in sorted(missing & {*listing.files}):
+            file = listing.files[name]
+            chunks = supply(file) if supply is not None else None
+            if chunks is not None and posixpath.dirname(_plain_name(name, self._label)) in directories:
+                target.file(name, file, self.mtime, _vouched(chunks, file, self._supplied_otherwise(name)))
+                missing.remove(name)
         if missing:
             raise ArtifactError(
                 f"The artifact {self._label} lacks {min(missing)!r} ({len(missing)} of {listing.entries} members). "
@@ -612,6 +741,7 @@ class _Reader:
             )
         if not 0 <= member.size <= limit:
             raise ArtifactError(f"The artifact {self._label} has {member.size} bytes of {name}. {_DISTRUST}")
+        self.mtime = _time(member)
         return b"".join(self._content(member))
 
     def _content(self, member: tarfile.TarInfo) -> Iterator[bytes]:
@@ -624,27 +754,38 @@ class _Reader:
             left -= len(chunk)
             yield chunk
 
-    def _chunks(self, name: str, member: tarfile.TarInfo, file: File) -> Iterator[bytes]:
-        digest = hashlib.sha256()
-        for chunk in self._content(member):
-            digest.update(chunk)
-            yield chunk
-        if digest.hexdigest() != file.sha256:
-            raise self._unlisted(name)
-
     def _unlisted(self, name: str) -> ArtifactError:
         return ArtifactError(
             f"The artifact {self._label} holds {name!r} otherwise than its list of files says. Build it again; if it "
             "was just built, something changed its files at the same time."
         )
 
+    def _supplied_otherwise(self, name: str) -> ArtifactError:
+        return ArtifactError(
+            f"What {name!r} of the artifact {self._label} was to be copied from is damaged on this host."
+        )
 
-def _member_name(member: tarfile.TarInfo, label: str) -> str:
+
+def _vouched(chunks: Iterator[bytes], file: File, error: ArtifactError) -> Iterator[bytes]:
+    """The chunks of a file; the error is raised behind the last one if they were not what the list says."""
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
+    if digest.hexdigest() != file.sha256:
+        raise error
+
+
+def _time(member: tarfile.TarInfo) -> float:
+    """Modification time of a member, in seconds since 1970; some other one where it makes no sense."""
+    return member.mtime if 0 <= member.mtime < _LATEST_TIME else OLDEST_TIME
+
+
+def _plain_name(name: str, label: str) -> str:
     """The name of a member, if it is a plain relative path that every Linux file system can hold.
 
     A backslash is a character like any other there, and names that differ by case only are different ones.
     """
-    name = member.name
     parts = name.split("/")
     if not name or name.startswith("/") or any(part in ("", ".", "..") for part in parts):
         raise ArtifactError(

@@ -211,6 +211,27 @@ def file_digest(path: Path | str, size: int, known: dict[tuple[int, int], str] |
     return digest.hexdigest()
 
 
+def chunks(path: Path | str) -> Iterator[bytes]:
+    """The content of a file, as far as it can be read: whoever needs it hashes it.
+
+    Args:
+        path: the file; a link is not followed.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        chunk = os.read(descriptor, _CHUNK)
+        while chunk:
+            yield chunk
+            chunk = os.read(descriptor, _CHUNK)
+    except OSError:
+        return
+    finally:
+        os.close(descriptor)
+
+
 def file_problem(path: Path, wanted: File, owner: int, known: dict[tuple[int, int], str] | None = None) -> str | None:
     """How a file differs from what was built; None if it doesn't.
 

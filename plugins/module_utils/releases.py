@@ -11,7 +11,7 @@ import json
 import os
 import posixpath
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -292,6 +292,7 @@ def stage(
     group: str | None,
     dry_run: bool = False,
     assets: Sequence[str] = (),
+    difference: Difference | None = None,
 ) -> tuple[Release | None, bool]:
     """Put a complete release beside the others; nothing live is touched.
 
@@ -314,6 +315,7 @@ def stage(
         group: group that may read the release; None leaves it to everybody.
         dry_run: only check.
         assets: directories in the release whose files are served to all releases together, see ``release_assets``.
+        difference: what the archive is if not the artifact itself: all of it that kept releases don't hold.
 
     Returns:
         The release (None in a dry run that would make it) and whether anything changed.
@@ -358,7 +360,7 @@ def stage(
     directory = host.releases / f"{STAGING_PREFIX}{identifier}"
     final = host.releases / identifier
     try:
-        manifest, listing = _fill(host, identifier, archive, sha256, directory, links)
+        manifest, listing = _fill(host, identifier, archive, sha256, directory, links, difference)
         _finish(host, directory, identifier, sha256, manifest, listing, links, group, assets)
         # Nothing so far is sure to be on disk: after a power cut, a name that came first would hold empty files.
         artifact.sync_file_system(str(directory))
@@ -433,7 +435,13 @@ def _check_paths(links: Mapping[str, str], assets: Sequence[str]) -> None:
 
 
 def _fill(
-    host: Host, identifier: str, archive: Path, sha256: str, directory: Path, links: Mapping[str, str]
+    host: Host,
+    identifier: str,
+    archive: Path,
+    sha256: str,
+    directory: Path,
+    links: Mapping[str, str],
+    difference: Difference | None,
 ) -> tuple[Mapping[str, Any], release_files.FileList]:
     """Fill a new directory with the content of an artifact; its manifest and its list of files."""
     damaged: list[str] = []
@@ -451,30 +459,78 @@ def _fill(
             "deploy the artifact itself (without release_kept): only releases that every host keeps can do without it",
             damaged,
         )
-    return _unpack(host, archive, sha256, directory)
+    return _unpack(host, archive, sha256, directory, difference)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A transferred file that holds only what the host lacks of an artifact.
+
+    Attributes:
+        sha256: of the file.
+        files_sha256: of the artifact's list of files, as its manifest gives it: it vouches for every file.
+    """
+
+    sha256: str
+    files_sha256: str
+
+
+def held(host: Host) -> dict[str, Path]:
+    """The contents that complete releases hold, as their lists say; whoever uses one has to hash it.
+
+    Args:
+        host: where.
+
+    Returns:
+        Path of a file by its SHA-256.
+    """
+    found: dict[str, Path] = {}
+    for release in host.kept():
+        with contextlib.suppress(release_files.ListError):
+            listing = release_files.read_list(release.directory, release.manifest)
+            place = release_files.place(release.directory, release.manifest)
+            for name, file in listing.files.items():
+                where = place.of(name)
+                if where is not None:
+                    found[file.sha256] = release.directory / where
+    return found
 
 
 def _unpack(
-    host: Host, archive: Path, sha256: str, directory: Path
+    host: Host, archive: Path, sha256: str, directory: Path, difference: Difference | None
 ) -> tuple[Mapping[str, Any], release_files.FileList]:
-    """Fill a new directory from the artifact; its manifest and its list of files."""
+    """Fill a new directory from the artifact; its manifest and its list of files.
+
+    What a difference leaves out is copied and not linked: two releases of different content share nothing, so that
+    no accident to one is one to the other, which may be the one to return to.
+    """
+    wanted = difference.sha256 if difference else sha256
     found = artifact.file_sha256(str(archive))
-    if found != sha256:
-        raise OperationError(
-            f"the artifact {archive} has SHA-256 {found}, not {sha256}: it was damaged or replaced on the way",
+    if found != wanted:
+        raise ArtifactNeeded(
+            f"the artifact {archive} has SHA-256 {found}, not {wanted}: it was damaged or replaced on the way",
             "deploy again; it is transferred anew",
         )
+    contents = held(host) if difference else {}
 
-    def fits(contents: artifact.Contents) -> None:
-        problem = space_problem(host.releases, contents.unpacked_size, contents.listing.entries)
+    def supply(file: release_files.File) -> Iterator[bytes] | None:
+        path = contents.get(file.sha256)
+        return None if path is None else release_files.chunks(path)
+
+    def fits(unpacked: artifact.Contents) -> None:
+        if difference and unpacked.manifest[release_files.LIST_DIGEST] != difference.files_sha256:
+            raise artifact.ArtifactError(f"{archive} belongs to another artifact than {sha256}.")
+        problem = space_problem(host.releases, unpacked.unpacked_size, unpacked.listing.entries)
         if problem:
             raise problem
 
     try:
-        contents = artifact.unpack(str(archive), str(directory), durable=False, accept=fits)
+        unpacked = artifact.unpack(str(archive), str(directory), durable=False, accept=fits, supply=supply)
     except artifact.ArtifactError as error:
+        if difference:
+            raise ArtifactNeeded(str(error), "deploy again; the whole artifact is transferred then") from error
         raise OperationError(str(error), "nothing was changed on this host") from error
-    return contents.manifest, contents.listing
+    return unpacked.manifest, unpacked.listing
 
 
 def _share(twin: Release, directory: Path, links: Mapping[str, str]) -> release_files.FileList:

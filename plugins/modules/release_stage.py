@@ -10,8 +10,11 @@ short_description: Put a release on a host, beside the one that serves
 version_added: 0.1.0
 author: The roastify.ops maintainers (!UNKNOWN)
 description:
-  - Checks a transferred artifact against its SHA-256, looks at every member, unpacks it under a name that
-    nothing follows, links the shared files and gives it its own name in one step.
+  - Sends an artifact to the host, or has the host fetch it, checks it against its SHA-256, looks at every member,
+    unpacks it under a name that nothing follows, links the shared files and gives it its own name in one step.
+  - What the host holds already in other releases is not sent again, but copied from there and hashed. A transfer is
+    tried three times, and goes on where an earlier one was cut off.
+  - Sending needs a connection whose commands take input (pipelining); over others the file is copied as a whole.
   - A release that is complete already is compared, file by file, with what was built, and left alone if it is that;
     if not, it is made anew, unless it is live. Nothing live is touched.
   - Where the host has a release of the same artifact, its files are hashed and shared by hard links, so that the
@@ -27,10 +30,24 @@ options:
     required: true
   artifact:
     description:
-      - The transferred artifact on the host. It is removed once the release is complete, and so are those that killed
-        and failed deployments have left in the same directory, named C(<sha256>.tar.gz).
+      - Where the artifact lies on the host, or will lie. It is removed once the release is complete, and so are those
+        that killed and failed deployments have left in the same directory, named C(<sha256>.tar.gz).
     type: path
     required: true
+  source:
+    description:
+      - The artifact on the controller, to be sent if the host needs it. Without it and O(url), the artifact or its
+        content has to be on the host.
+    type: path
+  url:
+    description:
+      - Address that the host fetches the artifact from if it needs it. Whoever has a signed address may read the
+        artifact, so that it is told without its query.
+    type: str
+  transfer_delay:
+    description: Seconds before the second try of a transfer; twice as many before the third.
+    type: float
+    default: 2
   sha256:
     description: SHA-256 of the artifact, as its manifest gives it.
     type: str
@@ -47,10 +64,17 @@ options:
     type: list
     elements: str
     default: []
+  files_sha256:
+    description: SHA-256 of the artifact's list of files, as its manifest gives it (C(filesSha256)).
+    type: str
+  difference_sha256:
+    description:
+      - Set by the action plugin. O(artifact) is not the artifact but what the host lacks of it, with this SHA-256.
+    type: str
   artifact_follows:
     description:
-      - If O(artifact) is needed and is not there, say so by RV(artifact_needed) instead of failing, because it can be
-        transferred then, and this module be called again.
+      - Set by the action plugin. If O(artifact) is needed and is not there, say so by RV(artifact_needed) instead of
+        failing, because it can be sent then, and this module be called again.
     type: bool
     default: false
   group:
@@ -69,8 +93,10 @@ EXAMPLES = r"""
   roastify.ops.release_stage:
     root: /srv/shop
     release: 20260102T030405Z-1.4.0-abc1234
-    artifact: /var/lib/shop/artifacts/shop.tar.gz
+    artifact: /var/lib/shop/artifacts/{{ manifest.sha256 }}.tar.gz
+    source: dist/shop-1.4.0.tar.gz
     sha256: "{{ manifest.sha256 }}"
+    files_sha256: "{{ manifest.filesSha256 }}"
     group: shop
 """
 
@@ -79,21 +105,32 @@ release:
   description: Manifest of the release; in check mode null if it would be made, and null if the artifact is needed.
   returned: success
   type: dict
-artifact_needed:
-  description: >-
-    Why nothing was staged: the artifact is not on the host, and no undamaged release has its content. Empty if the
-    release is complete.
-  returned: success
-  type: str
+sent:
+  description: Bytes that were sent from the controller; 0 if the host had everything or fetched it.
+  returned: if O(source) is given
+  type: int
 """
 
+import os
 import re
+import shutil
+import time
+from http.client import HTTPException
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.roastify.ops.plugins.module_utils import deploy_locks, releases
+from ansible.module_utils.urls import open_url
+from ansible_collections.roastify.ops.plugins.module_utils import deploy_locks, releases, transfers
+from ansible_collections.roastify.ops.plugins.module_utils.artifact import file_sha256
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.files import exclusively
+
+_TRIES = 3
+
+
+def artifacts_beside(artifact):
+    """What deployments have sent to the directory of the artifact, whole or not."""
+    return [path for path in artifact.parent.glob("*.tar.gz") if re.fullmatch(r"[0-9a-f]{64}\.tar\.gz", path.name)]
 
 
 def remove_artifacts(artifact):
@@ -101,10 +138,59 @@ def remove_artifacts(artifact):
 
     Nobody else is at them: the lock of the deployment is ours.
     """
-    artifact.unlink(missing_ok=True)
-    for path in artifact.parent.glob("*.tar.gz"):
-        if re.fullmatch(r"[0-9a-f]{64}\.tar\.gz", path.name):
-            path.unlink(missing_ok=True)
+    for path in [artifact, *artifacts_beside(artifact)]:
+        path.unlink(missing_ok=True)
+
+
+def stage(host, options, dry_run):
+    """Stage the release, if the lock of the deployment is ours; only one at a time does."""
+    difference = None
+    if options["difference_sha256"]:
+        difference = releases.Difference(options["difference_sha256"], options["files_sha256"])
+    # A module whose controller was killed works on: whoever took over its lock waits here until it is done.
+    with exclusively(host.releases):
+        if not dry_run:
+            deploy_locks.hold(host, options["deployment"])
+        return releases.stage(
+            host,
+            options["release"],
+            Path(options["artifact"]),
+            options["sha256"],
+            options["links"],
+            options["group"],
+            dry_run=dry_run,
+            assets=options["assets"],
+            difference=difference,
+        )
+
+
+def fetch(options):
+    """Fetch the artifact from the address.
+
+    Raises:
+        OperationError: it did not arrive, or something else did.
+    """
+    artifact = Path(options["artifact"])
+    where = options["url"].partition("?")[0]
+    for number in range(_TRIES):
+        if number:
+            time.sleep(options["transfer_delay"] * 2 ** (number - 1))
+        try:
+            artifact.unlink(missing_ok=True)
+            descriptor = os.open(artifact, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            with open(descriptor, "wb") as stream, open_url(options["url"], timeout=60) as response:
+                shutil.copyfileobj(response, stream, 1 << 20)
+            found = file_sha256(str(artifact))
+            if found == options["sha256"]:
+                return
+            problem = f"what lies there has SHA-256 {found}, not {options['sha256']}"
+        except (OSError, HTTPException) as error:  # urllib's own are OSErrors
+            problem = str(error).replace(options["url"], where)
+        artifact.unlink(missing_ok=True)
+    raise OperationError(
+        f"the artifact could not be fetched from {where}, {_TRIES} times: {problem}",
+        "see that this host reaches that address, or deploy without app_release_bucket; nothing was changed here",
+    )
 
 
 def main():
@@ -113,46 +199,50 @@ def main():
             root=dict(type="path", required=True),
             release=dict(type="str", required=True),
             artifact=dict(type="path", required=True),
+            source=dict(type="path"),
+            url=dict(type="str", no_log=True),
+            transfer_delay=dict(type="float", default=2),
             sha256=dict(type="str", required=True),
+            files_sha256=dict(type="str"),
+            difference_sha256=dict(type="str"),
             links=dict(type="dict", default={".env": ".env"}),
             assets=dict(type="list", elements="str", default=[]),
             artifact_follows=dict(type="bool", default=False),
             group=dict(type="str"),
             deployment=dict(type="str"),
         ),
+        required_by={"difference_sha256": ["files_sha256"]},
         supports_check_mode=True,
     )
     options = module.params
+    artifact = Path(options["artifact"])
     host = releases.Host(options["root"])
     try:
         host.require()
-        # A module whose controller was killed works on: whoever took over its lock waits here until it is done.
-        with exclusively(host.releases):
-            if not module.check_mode:
-                deploy_locks.hold(host, options["deployment"])
-            release, changed = releases.stage(
-                host,
-                options["release"],
-                Path(options["artifact"]),
-                options["sha256"],
-                options["links"],
-                options["group"],
-                dry_run=module.check_mode,
-                assets=options["assets"],
-            )
+        try:
+            release, changed = stage(host, options, module.check_mode)
+        except releases.ArtifactNeeded:
+            if not options["url"]:
+                raise
+            fetch(options)
+            release, changed = stage(host, options, module.check_mode)
     except releases.ArtifactNeeded as needed:
         if not options["artifact_follows"]:
             module.fail_json(msg=f"Staging release {options['release']} failed: {needed}")
-        module.exit_json(changed=False, release=None, artifact_needed=str(needed))
+        module.exit_json(
+            changed=False,
+            artifact_needed=str(needed),
+            held=transfers.Held(releases.held(host)).encode(),
+            received={path.name: path.stat().st_size for path in artifacts_beside(artifact)},
+        )
     except (OperationError, OSError) as error:
         module.fail_json(msg=f"Staging release {options['release']} failed: {error}")
     if not module.check_mode:
-        remove_artifacts(Path(options["artifact"]))
+        remove_artifacts(artifact)
     added = f"release {options['release']}\n" if changed else ""
     module.exit_json(
         changed=changed,
         release=dict(release.manifest) if release else None,
-        artifact_needed="",
         diff=dict(before="", after=added, before_header=str(host.releases), after_header=str(host.releases)),
     )
 

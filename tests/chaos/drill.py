@@ -476,16 +476,21 @@ def listen():
             order = json.load(stream)
     except OSError:
         return
+    if os.path.exists("/run/drill.done") and not order["do"]:
+        return  # once is enough: the way back must not meet with the same accident
     state = {"missing": order["nth"]}
     def hook(event, arguments):
-        if event != order["event"] or not state["missing"]:
+        if event != order["event"] or state["missing"] < 1 and not order["do"]:
             return
         module = getattr(sys.modules.get("__main__"), "_module_fqn", "")
         if not module.endswith("." + order["module"]) or not re.search(order["pattern"], " ".join(map(str, arguments))):
             return
         state["missing"] -= 1
-        if state["missing"] == 0:
+        if state["missing"] == 0 or order["do"]:
             os.close(os.open("/run/drill.done", os.O_CREAT | os.O_WRONLY))
+            if order["do"]:
+                os.system(order["do"])
+                return
             if order["error"]:
                 raise OSError(order["error"], os.strerror(order["error"]))
             os.kill(os.getpid(), signal.SIGKILL)
@@ -497,7 +502,9 @@ _SITE = "$(python3 -c 'import site; print(site.getsitepackages()[0])')"
 
 
 @contextlib.contextmanager
-def accident(host: str, module: str, event: str, pattern: str, nth: int = 1, error: int = 0) -> Iterator[None]:
+def accident(
+    host: str, module: str, event: str, pattern: str, nth: int = 1, error: int = 0, do: str = ""
+) -> Iterator[None]:
     """A module is killed on a host, or fails, right before a certain system call: always the same one.
 
     Python itself announces what it is about to do to audit hooks (sys.addaudithook); the host gets one by a .pth file,
@@ -510,8 +517,9 @@ def accident(host: str, module: str, event: str, pattern: str, nth: int = 1, err
         pattern: regular expression that the arguments of the event match, joined by spaces.
         nth: which of several such events.
         error: number of the error that the call fails with, instead of a kill.
+        do: shell command that is run on the host each time such an event comes, instead of a kill.
     """
-    order = {"module": module, "event": event, "pattern": pattern, "nth": nth, "error": error}
+    order = {"module": module, "event": event, "pattern": pattern, "nth": nth, "error": error, "do": do}
     on(host, f"rm -f /run/drill.done; mkdir -p {_SITE}; cat > /run/drill.json <<'END'\n{json.dumps(order)}\nEND")
     on(host, f"cat > {_SITE}/drill_hook.py <<'END'\n{_HOOK}\nEND\necho 'import drill_hook' > {_SITE}/drill.pth")
     try:

@@ -78,24 +78,34 @@ def test_the_controller_refuses_it(
     assert visitors.failures() == []
 
 
-def test_hosts_refuse_what_was_damaged_on_the_way(fleet: Fleet, artifacts: dict[str, str], visitors: Visitors) -> None:
-    """One byte is another one on one host of three, after the transfer."""
+# A byte of what has arrived becomes another one, before it is read on the host.
+FLIP = "for file in /var/lib/roastify/artifacts/*.tar.gz; do printf X | dd of=$file bs=1 seek=5000 conv=notrunc; done"
+
+
+def test_what_was_damaged_on_the_way_is_sent_again(fleet: Fleet, artifacts: dict[str, str], visitors: Visitors) -> None:
     host = list(fleet.hosts)[1]
     artifact = drill.variant(artifacts[NEW], "on-the-way", drill.marked)
-    flip = (
-        "for file in /var/lib/roastify/artifacts/*.tar.gz; do printf X | dd of=$file bs=1 seek=5000 conv=notrunc; done"
-    )
-    status, output = drill.meanwhile(
-        "damaged on the way",
-        drill.playbook("deploy.yml", release_artifact=artifact),
-        "Verify and unpack the release",
-        drill.on_host(host, flip),
-    )
+    once = f"test -e /run/drill.flipped || {{ touch /run/drill.flipped; {FLIP}; }} 2>/dev/null"
+    with drill.accident(host, "release_stage", "open", r"/artifacts/[0-9a-f]{64}\.tar\.gz", do=once):
+        status, output = drill.deploy("damaged on the way", artifact)
+    assert status == 0, output
+    assert "it was damaged or replaced on the way" in " ".join(output.split())
+    assert drill.leftovers(fleet) == []
+    assert set(drill.served(fleet).values()) == {NEW}
+
+
+def test_hosts_refuse_what_is_damaged_each_time(fleet: Fleet, artifacts: dict[str, str], visitors: Visitors) -> None:
+    host = list(fleet.hosts)[1]
+    artifact = drill.variant(artifacts[NEW], "on-the-way", drill.marked)
+    with drill.accident(
+        host, "release_stage", "open", r"/artifacts/[0-9a-f]{64}\.tar\.gz", do=f"{{ {FLIP}; }} 2>/dev/null"
+    ):
+        status, output = drill.deploy("damaged each time", artifact, app_release_transfer_delay=0)
     assert status != 0
-    assert "it was damaged or replaced on the way" in output
+    assert "The artifact did not arrive, 3 times." in output
     assert set(drill.served(fleet).values()) == {OLD}
     assert all(one.version == OLD for one in drill.survey_all(fleet))
-    status, output = drill.deploy("damaged on the way, afterwards", artifact)
+    status, output = drill.deploy("damaged each time, afterwards", artifact)
     assert status == 0, output
     assert drill.leftovers(fleet) == []
     assert set(drill.served(fleet).values()) == {NEW}

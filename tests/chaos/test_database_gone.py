@@ -69,7 +69,7 @@ def test_right_before_the_migration(fleet: Fleet, artifacts: dict[str, str], rea
     command = drill.playbook("deploy.yml", release_artifact=artifact, db_migrate_backup=False)
     try:
         status, _ = drill.meanwhile(
-            "database gone late", command, "Verify and unpack the release", drill.on_host(database, STOP)
+            "database gone late", command, "Put the release on the host", drill.on_host(database, STOP)
         )
     finally:
         drill.on(database, START)

@@ -67,9 +67,9 @@ def small_disk(host: str, place: str) -> Iterator[None]:
 
 
 MOMENTS = {
-    "in the transfer": (ARTIFACTS, fill, "Send the artifact"),
-    "in unpacking": (ROOT, fill, "Verify and unpack the release"),
-    "in unpacking, of inodes": (ROOT, fill_inodes, "Verify and unpack the release"),
+    "in the transfer": (ARTIFACTS, fill, "Put the release on the host"),
+    "in unpacking": (ROOT, fill, "Put the release on the host"),
+    "in unpacking, of inodes": (ROOT, fill_inodes, "Put the release on the host"),
     "in the switch": (ROOT, fill, "Try the release out"),
     "in the record": (ROOT, fill, "Record the success"),
 }
