@@ -35,8 +35,8 @@ import threading
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 MAX_RATE = 2_000
@@ -761,27 +761,34 @@ def is_allowed(address: str) -> bool:
     return any(ip.version == network.version and ip in network for network in ALLOWED_NETWORKS)
 
 
-class BackgroundTraffic:
-    """Traffic in a thread of its own, for a program that runs something else meanwhile."""
+AnyReport = TypeVar("AnyReport")
+AnyBackground = TypeVar("AnyBackground", bound="Background[Any]")
 
-    def __init__(self, url: str, rate: float = 200.0, **options: Any) -> None:
-        self._arguments = (url, rate)
-        self._options = options
+
+class Background(Generic[AnyReport]):
+    """Traffic of any kind in a thread of its own, for a program that runs something else meanwhile.
+
+    Args:
+        make: makes the traffic, within the event loop of the thread.
+    """
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
         self._thread = threading.Thread(target=self._main, name="traffic", daemon=True)
         self._begun = threading.Event()
         self._error: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._traffic: Traffic | None = None
+        self._traffic: Any = None
         self._leave = asyncio.Event()
 
-    def start(self) -> BackgroundTraffic:
+    def start(self: AnyBackground) -> AnyBackground:
         self._thread.start()
         self._begun.wait()
         if self._error is not None:
             raise self._error
         return self
 
-    def stop(self) -> Report:
+    def stop(self) -> AnyReport:
         """End the traffic, wait for the answers under way, and tell what happened in all."""
         if self._thread.is_alive() and self._traffic is not None and self._loop is not None:
             asyncio.run_coroutine_threadsafe(self._traffic.stop(), self._loop).result(30)
@@ -789,7 +796,7 @@ class BackgroundTraffic:
             self._thread.join(30)
         return self.report()
 
-    def __enter__(self) -> BackgroundTraffic:
+    def __enter__(self: AnyBackground) -> AnyBackground:
         return self.start()
 
     def __exit__(self, *exc_info: object) -> None:
@@ -801,22 +808,17 @@ class BackgroundTraffic:
 
     @property
     def running(self) -> bool:
-        return self._thread.is_alive() and self._traffic is not None and self._traffic.running
+        return self._thread.is_alive() and self._traffic is not None and bool(self._traffic.running)
 
-    def mark(self) -> Counters:
-        result = self._in_loop("mark")
-        assert isinstance(result, Counters)
-        return result
+    def report(self) -> AnyReport:
+        """What happened so far."""
+        report: AnyReport = self._in_loop("report")
+        return report
 
-    def report(self, since: Counters | None = None) -> Report:
-        result = self._in_loop("report", since)
-        assert isinstance(result, Report)
-        return result
-
-    def lap(self) -> Report:
-        result = self._in_loop("lap")
-        assert isinstance(result, Report)
-        return result
+    def lap(self) -> AnyReport:
+        """What happened since the last lap."""
+        report: AnyReport = self._in_loop("lap")
+        return report
 
     def _in_loop(self, method: str, *arguments: Any) -> Any:
         if self._error is not None or self._traffic is None or self._loop is None:
@@ -832,7 +834,7 @@ class BackgroundTraffic:
     def _main(self) -> None:
         async def live() -> None:
             self._loop = asyncio.get_running_loop()
-            async with Traffic(*self._arguments, **self._options) as self._traffic:
+            async with self._make() as self._traffic:
                 self._begun.set()
                 await self._leave.wait()
 
@@ -842,6 +844,23 @@ class BackgroundTraffic:
             self._error = error
         finally:
             self._begun.set()
+
+
+class BackgroundTraffic(Background[Report]):
+    """Requests in a thread of their own; the arguments are those of `Traffic`."""
+
+    def __init__(self, url: str, rate: float = 200.0, **options: Any) -> None:
+        super().__init__(lambda: Traffic(url, rate, **options))
+
+    def mark(self) -> Counters:
+        """The counters of this moment, to report from here on later."""
+        counters: Counters = self._in_loop("mark")
+        return counters
+
+    def report(self, since: Counters | None = None) -> Report:
+        """What happened so far, or since some moment."""
+        report: Report = self._in_loop("report", since)
+        return report
 
 
 def parse_target(text: str) -> Target:
