@@ -1,0 +1,298 @@
+"""The way back of a fleet that failed in the middle: in what order, and whatever happens to a host meanwhile.
+
+The hosts are of this machine. Playbooks and roles are the real ones; the modules that would work on a host only note
+that they were called, and fail or lose the host where a test says so.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from migration_host import ROOT, ansible_playbook
+
+HOSTS = ("app1", "app2", "app3", "app4")
+PLAN = [["app1"], ["app2", "app3"], ["app4"]]
+#: Stands between the way forward and the way back in what is noted.
+GOES_BACK = "fleet goes back"
+#: What a stub notes, says and does; its first argument of note is the host's directory.
+STUB = """#!/usr/bin/python
+import json, os
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils import basic
+
+def main():
+    basic._load_params()
+    arguments = {name: value for name, value in basic._load_params().items() if not name.startswith("_ansible")}
+    module = AnsibleModule(argument_spec={name: dict(type="raw") for name in arguments}, supports_check_mode=True)
+    root = arguments["root"]
+    what = WHAT.format(**arguments)
+    with open(os.path.join(os.path.dirname(root), "events"), "a") as events:
+        events.write(f"{os.path.basename(root)} {what}\\n")
+    goes_back = os.path.exists(os.path.join(os.path.dirname(root), "goes-back"))
+    if (goes_back or what == "switch r2") and os.path.exists(os.path.join(root, "lose " + what)):
+        open(os.path.join(root, "lost"), "w").close()
+    if (goes_back or what == "switch r2") and os.path.exists(os.path.join(root, "fail " + what)):
+        module.fail_json(msg=f"{what} failed as it was told to")
+    live = os.path.join(root, "live")
+    changed = True
+    if "release" in arguments and what.startswith("switch"):
+        with open(live) as file:
+            changed = file.read() != arguments["release"]
+        with open(live, "w") as file:
+            file.write(arguments["release"])
+    module.exit_json(changed=changed)
+
+main()
+"""
+#: Modules and what they note.
+STUBS = {
+    "release_activate": "'switch {release}'",
+    "deploy_lock": "'lock ' + arguments.get('state', 'held')",
+    "release_finish": "'{status}'",
+    "balancer": "'{state}'",
+}
+#: In place of the role: what it is called for, without a load balancer.
+BALANCER = [
+    {
+        "name": "Tell the load balancer",
+        "roastify.ops.balancer": {"root": "{{ app_release_root }}", "state": "{{ alb_target_state }}"},
+    }
+]
+
+
+def find(tasks: list[Any], name: str) -> dict[str, Any]:
+    """A task of a playbook, wherever in its blocks it is."""
+    for task in tasks:
+        if task.get("name") == name and "block" not in task:
+            return dict(task)
+        for part in ("block", "rescue", "always"):
+            try:
+                return find(task.get(part, []), name)
+            except LookupError:
+                continue
+    raise LookupError(name)
+
+
+def _together(events: Iterable[str]) -> list[str]:
+    """Events of hosts that did the same one after the other, as one."""
+    told = []
+    for what, same in itertools.groupby(events, lambda event: event.partition(" ")[2]):
+        told.append(" ".join([*sorted(event.partition(" ")[0] for event in same), what]))
+    return told
+
+
+class Fleet:
+    """Four hosts that serve r1.
+
+    Attributes:
+        output: of the last run.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.output = ""
+        collection = directory / "collections" / "ansible_collections" / "roastify" / "ops"
+        (collection / "plugins" / "modules").mkdir(parents=True)
+        (collection / "roles").mkdir()
+        for name in ("galaxy.yml", "meta", "playbooks"):
+            (collection / name).symlink_to(ROOT / name)
+        for path in (ROOT / "plugins").iterdir():
+            if path.name != "modules":
+                (collection / "plugins" / path.name).symlink_to(path)
+        for path in (ROOT / "plugins" / "modules").glob("*.py"):
+            if path.stem not in STUBS:
+                (collection / "plugins" / "modules" / path.name).symlink_to(path)
+        for path in (ROOT / "roles").iterdir():
+            if path.name != "alb_target":
+                (collection / "roles" / path.name).symlink_to(path)
+        for module, what in STUBS.items():
+            text = STUB.replace("WHAT.format(**arguments)", f"({what}).format(**arguments)")
+            (collection / "plugins" / "modules" / f"{module}.py").write_text(text)
+        tasks = collection / "roles" / "alb_target" / "tasks"
+        tasks.mkdir(parents=True)
+        (tasks / "main.yml").write_text(json.dumps(BALANCER))
+        for host in HOSTS:
+            (directory / host).mkdir()
+            (directory / host / "live").write_text("r1")
+
+    def order(self, host: str, *what: str) -> None:
+        """Tell a host what is to happen in its switch or on the way back: ``fail WHAT``, or ``lose WHAT``, after it."""
+        for each in what:
+            (self.directory / host / each).touch()
+
+    def deploy(
+        self, playbook: str = "deploy", plan: list[list[str]] | None = None, stumbles: str = "", **variables: Any
+    ) -> list[str]:
+        """What happened once the fleet was on its way back, in this order; the run must have failed.
+
+        Args:
+            playbook: whose beginning and end it is.
+            plan: the batches; empty: there is none, and everybody was switched.
+            stumbles: a host that fails when all hosts are switched.
+            variables: of the play.
+        """
+        plan = PLAN if plan is None else plan
+        source = yaml.safe_load((ROOT / "playbooks" / f"{playbook}.yml").read_text())
+        play = next(play for play in source if "Take the lock" in json.dumps(play))
+        begins, switch, back = (
+            find(play["tasks"], name)
+            for name in (
+                "Tell that it begins",
+                "Switch, batch by batch",
+                "Return to what served before and record the failure",
+            )
+        )
+        if not plan:
+            role: dict[str, Any] = {"name": "roastify.ops.app_release", "tasks_from": "activate"}
+            switch = {"ansible.builtin.include_role": role}
+        facts = {"ansible.builtin.set_fact": {"deploy_plan": plan}}
+        end = {"name": "Stumble", "ansible.builtin.fail": {"msg": "too late"}, "when": "inventory_hostname == stumbles"}
+        turn = {
+            "ansible.builtin.shell": f"cd {self.directory}; echo {GOES_BACK} >> events; touch goes-back; "
+            "for host in app*; do [ ! -e $host/'lose at once' ] || touch $host/lost; done",
+            "delegate_to": "localhost",
+            "run_once": True,
+        }
+        own = {name: value for name, value in play["vars"].items() if name.startswith("deploy_")}
+        plays = [
+            {
+                "hosts": "app",
+                "gather_facts": False,
+                "any_errors_fatal": play["any_errors_fatal"],
+                "vars": {
+                    "app_release_name": "shop",
+                    "app_release_manifest": {"version": "2.0.0", "commit": "abc123"},
+                    "app_release_id": "r2",
+                    "app_release_deployed_by": "ann",
+                    "app_release_deployment": "d1",
+                    "app_release_lease": 900,
+                    "app_release_root": str(self.directory / "{{ inventory_hostname }}"),
+                    "app_release_action": play["vars"]["app_release_action"],
+                    "_is_live": False,
+                    "stumbles": stumbles,
+                    "deploy_notify_name": "shop",
+                    **own,
+                    **variables,
+                },
+                "tasks": [*([facts] if plan else []), {"block": [begins, switch, end], "rescue": [turn, back]}],
+            }
+        ]
+        lost = f"'{self.directory}/' ~ inventory_hostname ~ '/lost'"
+        local = {
+            "ansible_python_interpreter": sys.executable,
+            "ansible_connection": f"{{{{ 'ansible.builtin.ssh' if ({lost}) is exists else 'local' }}}}",
+            "ansible_host": "127.0.0.1",
+            "ansible_port": 1,
+            "app_release_info": {"live": {"id": "r1", "version": "1.0.0"}, "health": {"healthy": True}},
+        }
+        hosts = sorted(host for batch in plan or PLAN for host in batch)
+        inventory = {"all": {"children": {"app": {"hosts": dict.fromkeys(hosts, local)}}}}
+        (self.directory / "hosts.yml").write_text(json.dumps(inventory))
+        text = json.dumps(plays).replace('": "tasks/', f'": "{ROOT}/playbooks/tasks/')
+        (self.directory / "play.yml").write_text(text)
+        done = ansible_playbook(
+            *("-i", str(self.directory / "hosts.yml"), str(self.directory / "play.yml")),
+            ANSIBLE_COLLECTIONS_PATH=str(self.directory / "collections"),
+            ANSIBLE_STDOUT_CALLBACK="ansible.builtin.default",
+        )
+        self.output = done.stdout + done.stderr
+        assert done.returncode != 0, self.output
+        events = (self.directory / "events").read_text().splitlines()
+        events = events[events.index(GOES_BACK) + 1 :]
+        return _together(event for event in events if "lock" not in event and "failed" not in event)
+
+    def live(self) -> dict[str, str]:
+        """What every host serves."""
+        return {host: (self.directory / host / "live").read_text() for host in HOSTS}
+
+    def closed(self) -> list[str]:
+        """Hosts that recorded the failure and gave their lock back afterwards."""
+        events = (self.directory / "events").read_text().splitlines()
+        own = {host: [event for event in events if event.startswith(host)] for host in HOSTS}
+        return [host for host in HOSTS if own[host][-2:] == [f"{host} failed", f"{host} lock released"]]
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    return Fleet(tmp_path)
+
+
+def test_batches_go_back_in_reverse(fleet: Fleet) -> None:
+    fleet.order("app4", "fail switch r2")
+    assert fleet.deploy() == [
+        # It put itself back, and was out of the load balancer.
+        *("app4 switch r1", "app4 registered"),
+        *("app2 app3 drained", "app2 app3 switch r1", "app2 app3 registered"),
+        *("app1 drained", "app1 switch r1", "app1 registered"),
+    ], fleet.output
+    assert set(fleet.live().values()) == {"r1"}
+    assert fleet.closed() == list(HOSTS)
+
+
+def test_what_was_never_begun_is_left_alone(fleet: Fleet) -> None:
+    fleet.order("app3", "fail switch r2")
+    assert fleet.deploy() == [
+        # Only the one that was switched has to leave for its return.
+        *("app2 drained", "app2 app3 switch r1", "app2 app3 registered"),
+        *("app1 drained", "app1 switch r1", "app1 registered"),
+    ], fleet.output
+    assert set(fleet.live().values()) == {"r1"}
+
+
+def test_a_host_that_cannot_return_keeps_nobody_else(fleet: Fleet) -> None:
+    fleet.order("app3", "fail switch r1", "fail drained")
+    fleet.order("app2", "fail registered")
+    assert fleet.deploy(stumbles="app4") == [
+        *("app4 drained", "app4 switch r1", "app4 registered"),
+        *("app2 app3 drained", "app2 app3 switch r1", "app2 registered"),
+        # The latter at the very end, since the load balancer will hardly call it healthy.
+        *("app1 drained", "app1 switch r1", "app1 app3 registered"),
+    ], fleet.output
+    assert fleet.live() == {"app1": "r1", "app2": "r1", "app3": "r2", "app4": "r1"}
+    assert fleet.closed() == list(HOSTS)
+    assert fleet.output.count("IT COULD NOT BE RETURNED") > 0
+
+
+@pytest.mark.parametrize("moment", ["at once", "lock held", "drained", "switch r1", "registered"])
+def test_a_host_that_is_lost_on_the_way_keeps_nobody_else(fleet: Fleet, moment: str) -> None:
+    plan = [["app1"], ["app2", "app3"]]
+    fleet.order("app3", f"lose {moment}")
+    events = fleet.deploy(plan=plan, stumbles="app1")
+    assert {host: fleet.live()[host] for host in ("app1", "app2")} == {"app1": "r1", "app2": "r1"}, fleet.output
+    assert events[-3:] == ["app1 drained", "app1 switch r1", "app1 registered"]
+    assert fleet.closed()[:2] == ["app1", "app2"]
+
+
+def test_nobody_leaves_where_nobody_else_is_left_to_serve(fleet: Fleet) -> None:
+    fleet.order("app2", "lose switch r2")
+    assert fleet.deploy(plan=[["app1"], ["app2"]]) == ["app1 switch r1", "app1 registered"], fleet.output
+    assert fleet.live()["app1"] == "r1"
+
+
+def test_without_a_plan_all_go_back_together(fleet: Fleet) -> None:
+    assert fleet.deploy(plan=[], stumbles="app1") == ["app1 app2 app3 app4 switch r1"], fleet.output
+    assert set(fleet.live().values()) == {"r1"}
+
+
+def test_a_rollback_goes_back_as_well_and_stays_in_the_load_balancer(fleet: Fleet) -> None:
+    fleet.order("app4", "fail switch r2")
+    assert fleet.deploy("rollback") == [
+        *("app4 switch r1", "app4 registered"),
+        *("app2 app3 switch r1", "app2 app3 registered"),
+        *("app1 switch r1", "app1 registered"),
+    ], fleet.output
+
+
+def test_with_the_policy_stop_who_is_well_stays(fleet: Fleet) -> None:
+    fleet.order("app3", "fail switch r2")
+    assert fleet.deploy(deploy_on_failure="stop") == [
+        *("app3 switch r1", "app1 app2 app3 registered"),
+    ], fleet.output
+    assert fleet.live() == {"app1": "r2", "app2": "r2", "app3": "r1", "app4": "r1"}
