@@ -40,7 +40,7 @@ from typing import Any
 
 from traffic import EVENTS_KEPT, Background, Client, TrafficError, excerpt, latency_summary, resolve
 
-MAX_VISITORS = 200
+MAX_VISITORS = 100  # beside the connections of other traffic, below the usual limit of 1024 open files
 MAX_MESSAGE = 64 * 1024
 SHORTEST_INTERVAL = 0.01
 #: Seconds until a visitor whose WebSocket was closed again before it had served opens another one.

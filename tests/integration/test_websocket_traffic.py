@@ -574,7 +574,7 @@ class TestInBackground:
         [
             ("http://192.0.2.1/", {}, "loopback and private"),
             ("http://127.0.0.1/", {"visitors": 0}, "visitors is 0"),
-            ("http://127.0.0.1/", {"visitors": 201}, "visitors is 201"),
+            ("http://127.0.0.1/", {"visitors": 101}, "visitors is 101"),
             ("http://127.0.0.1/", {"interval": 0.001}, "interval is 0.001"),
         ],
     )
