@@ -101,6 +101,22 @@ def examine(host: Host, pm2: Pm2, port: int, health_path: str) -> list[Finding]:
     ]
 
 
+def serves(host: Host, port: int, health_path: str) -> tuple[bool, bool]:
+    """Whether a release is live, and whether it answers well.
+
+    Args:
+        host: where.
+        port: on which it serves.
+        health_path: path of its health check.
+    """
+    try:
+        live = host.live()
+    except OperationError:
+        # The link leads to nothing; that is a finding.
+        return True, False
+    return live is not None, live is not None and health.probe("127.0.0.1", port, health_path).problem() is None
+
+
 def _service(
     host: Host, pm2: Pm2, live: Release | None, workers: list[Worker], port: int, health_path: str
 ) -> Iterator[Finding]:

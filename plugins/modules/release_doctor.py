@@ -55,6 +55,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+live:
+  description: Whether a release is live.
+  returned: success
+  type: bool
+healthy:
+  description: Whether it answers well, after the repair if there was one.
+  returned: success
+  type: bool
 findings:
   description: What is not as it should be, the most urgent first.
   returned: success
@@ -122,10 +130,13 @@ def main():
                     if not module.check_mode:
                         finding.repair()
                     repaired.append(finding.what)
+            live, healthy = doctor.serves(host, options["port"], options["health_path"])
     except (OperationError, OSError) as error:
         module.fail_json(msg=f"Examining {options['root']} failed: {error}", repaired=repaired)
     module.exit_json(
         changed=bool(repaired),
+        live=live,
+        healthy=healthy,
         findings=[finding.as_dict() for finding in findings],
         repaired=repaired,
         lines=doctor.lines(findings, repaired),

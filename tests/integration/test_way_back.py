@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from migration_host import ROOT, ansible_playbook
+from stub_collection import stub_collection
 
 HOSTS = ("app1", "app2", "app3", "app4")
 PLAN = [["app1"], ["app2", "app3"], ["app4"]]
@@ -98,26 +99,11 @@ class Fleet:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.output = ""
-        collection = directory / "collections" / "ansible_collections" / "roastify" / "ops"
-        (collection / "plugins" / "modules").mkdir(parents=True)
-        (collection / "roles").mkdir()
-        for name in ("galaxy.yml", "meta", "playbooks"):
-            (collection / name).symlink_to(ROOT / name)
-        for path in (ROOT / "plugins").iterdir():
-            if path.name != "modules":
-                (collection / "plugins" / path.name).symlink_to(path)
-        for path in (ROOT / "plugins" / "modules").glob("*.py"):
-            if path.stem not in STUBS:
-                (collection / "plugins" / "modules" / path.name).symlink_to(path)
-        for path in (ROOT / "roles").iterdir():
-            if path.name != "alb_target":
-                (collection / "roles" / path.name).symlink_to(path)
-        for module, what in STUBS.items():
-            text = STUB.replace("WHAT.format(**arguments)", f"({what}).format(**arguments)")
-            (collection / "plugins" / "modules" / f"{module}.py").write_text(text)
-        tasks = collection / "roles" / "alb_target" / "tasks"
-        tasks.mkdir(parents=True)
-        (tasks / "main.yml").write_text(json.dumps(BALANCER))
+        modules = {
+            module: STUB.replace("WHAT.format(**arguments)", f"({what}).format(**arguments)")
+            for module, what in STUBS.items()
+        }
+        self.collections = stub_collection(directory, modules, {"alb_target": BALANCER})
         for host in HOSTS:
             (directory / host).mkdir()
             (directory / host / "live").write_text("r1")
@@ -160,7 +146,7 @@ class Fleet:
             "delegate_to": "localhost",
             "run_once": True,
         }
-        own = {name: value for name, value in play["vars"].items() if name.startswith("deploy_")}
+        own = {name: value for name, value in play["vars"].items() if name.startswith(("deploy_", "_told", "_bal"))}
         plays = [
             {
                 "hosts": "app",
@@ -177,7 +163,7 @@ class Fleet:
                     "app_release_action": play["vars"]["app_release_action"],
                     "_is_live": False,
                     "stumbles": stumbles,
-                    "deploy_notify_name": "shop",
+                    "alb_target_provider": "stub",
                     **own,
                     **variables,
                 },
@@ -199,7 +185,7 @@ class Fleet:
         (self.directory / "play.yml").write_text(text)
         done = ansible_playbook(
             *("-i", str(self.directory / "hosts.yml"), str(self.directory / "play.yml")),
-            ANSIBLE_COLLECTIONS_PATH=str(self.directory / "collections"),
+            ANSIBLE_COLLECTIONS_PATH=self.collections,
             ANSIBLE_STDOUT_CALLBACK="ansible.builtin.default",
         )
         self.output = done.stdout + done.stderr

@@ -1,0 +1,373 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a load balancer says of itself and of its targets: how long a switch must be allowed to take, who gets requests.
+
+Sources: docs.aws.amazon.com/elasticloadbalancing/latest/application/target-group-health-checks.html (states of targets,
+interval, threshold) and load-balancer-target-groups.html (a target stays ``draining`` for the whole deregistration
+delay, also without a request under way); docs.haproxy.org/2.6/management.html, 9.1 (columns of ``show stat``; the
+interval of the checks is not among them).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+
+AWS, HAPROXY = "aws", "haproxy"
+#: What a host is to its load balancer.
+IN, ILL, JOINING, LEAVING, OUT, UNKNOWN = "in", "unhealthy", "joining", "leaving", "out", "unknown"
+#: Seconds that the switch of one batch takes beside all waiting; an estimate, since applications differ.
+SWITCH = 10
+#: Seconds by which a limit has to exceed what the load balancer takes: it is asked once a second, and answers late.
+MARGIN = 10
+_AWS_STATES = {
+    "healthy": IN,
+    # Health checks are disabled: it gets requests whatever it answers.
+    "unavailable": IN,
+    "initial": JOINING,
+    "unhealthy": ILL,
+    "unhealthy.draining": ILL,
+    "draining": LEAVING,
+    "unused": OUT,
+}
+#: By the first word; ``no check`` gets requests whatever it answers.
+_HAPROXY_STATES = {"UP": IN, "no": IN, "DOWN": ILL, "NOLB": LEAVING, "DRAIN": LEAVING, "MAINT": OUT}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A host, as its load balancer sees it.
+
+    Attributes:
+        state: one of the words above.
+        reason: why, in the load balancer's own words; may be empty.
+    """
+
+    state: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Balancer:
+    """A load balancer, by its own numbers.
+
+    Attributes:
+        name: for people.
+        drain: seconds until a host that is taken out counts as drained.
+        drain_setting: what decides that, for people.
+        verdict: seconds until a host that is put back is called healthy, at most.
+        checks: how that comes about, for people.
+        targets: by host name or instance and port.
+    """
+
+    name: str
+    drain: float
+    drain_setting: str
+    verdict: float
+    checks: str
+    targets: Mapping[str, Target] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long what may take, in seconds, and where that is set.
+
+    Attributes:
+        timeout: for a verdict of the load balancer (alb_target_timeout).
+        confirm_within: from the switch of a host to the end of the deployment (app_release_confirm_within); 0: none.
+        lease: of the lock of a host that waits for its batch (app_release_lease); 0: none.
+        forks: hosts that Ansible works on at the same time.
+    """
+
+    timeout: float
+    confirm_within: float = 0
+    lease: float = 0
+    forks: int = 5
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a switch of the fleet takes.
+
+    Attributes:
+        line: one line for people.
+        problems: what is too short for it, each with what to do.
+    """
+
+    line: str
+    problems: list[str]
+
+
+def from_aws(answer: Mapping[str, Any], group: str, region: str = "") -> Balancer:
+    """A target group.
+
+    Args:
+        answer: of module community.aws.elb_target_group_info.
+        group: its name.
+        region: its region, for the message.
+
+    Raises:
+        OperationError: there is no answer, or no such group.
+    """
+    found = _answered(
+        answer,
+        "target_groups",
+        f"target group {group}",
+        "see that the controller has credentials for AWS, and may do elasticloadbalancing:DescribeTargetGroups, "
+        "DescribeTargetGroupAttributes, DescribeTargetHealth and DescribeTags",
+    )
+    if not found:
+        raise OperationError(
+            f"there is no target group {group}{f' in {region}' if region else ''}",
+            "set alb_target_group and alb_target_region, or create it",
+        )
+    numbers = found[0]
+    interval, times = int(numbers["health_check_interval_seconds"]), int(numbers["healthy_threshold_count"])
+    limit = int(numbers["health_check_timeout_seconds"])
+    targets = {}
+    for each in numbers.get("targets_health_description") or []:
+        health = each["target_health"]
+        reason = " ".join(filter(None, [health.get("reason", ""), health.get("description", "")]))
+        targets[f"{each['target']['id']}:{each['target']['port']}"] = Target(
+            _AWS_STATES.get(health["state"], UNKNOWN), reason
+        )
+    return Balancer(
+        f"target group {group}",
+        float(numbers["deregistration_delay_timeout_seconds"]),
+        "deregistration_delay.timeout_seconds",
+        interval * times + limit,
+        f"{times} checks, one every {interval} s, of {limit} s at most",
+        targets,
+    )
+
+
+def from_haproxy(answer: Mapping[str, Any], backend: str, interval: float) -> Balancer:
+    """A backend of HAProxy.
+
+    Args:
+        answer: of module roastify.ops.haproxy_info.
+        backend: its name.
+        interval: seconds between two checks, which HAProxy does not tell.
+
+    Raises:
+        OperationError: there is no answer, or no such backend.
+    """
+    servers = _answered(
+        answer,
+        "servers",
+        f"backend {backend}",
+        "see that HAProxy runs, and what alb_target_balancer and alb_target_socket say",
+    )
+    if not servers:
+        raise OperationError(f"HAProxy has no backend {backend}, or it has no server", "set alb_target_backend")
+    # 0: a server without checks is called healthy at once.
+    times = max(int(server["rise"] or 0) for server in servers)
+    return Balancer(
+        f"backend {backend}",
+        0.0,
+        "maintenance mode, which takes effect at once",
+        interval * (times + 1),
+        f"{times} checks, one every {interval:g} s",
+        {server["name"]: _server(server) for server in servers},
+    )
+
+
+def see(answer: Mapping[str, Any], place: Mapping[str, Any]) -> Balancer:
+    """A load balancer of any kind.
+
+    Args:
+        answer: of the module that asked it.
+        place: which one: ``provider``, ``name``, and ``region`` or ``interval``.
+
+    Raises:
+        OperationError: there is no answer.
+    """
+    if place["provider"] == AWS:
+        return from_aws(answer, str(place["name"]), str(place.get("region") or ""))
+    return from_haproxy(answer, str(place["name"]), float(place["interval"]))
+
+
+def target(answer: Mapping[str, Any], place: Mapping[str, Any], name: str) -> Target:
+    """How a load balancer sees a host. Where it does not answer that is not known, and why.
+
+    Args:
+        answer: of the module that asked it.
+        place: which one, as for `see`.
+        name: of the host there: that of a server, or instance and port (``i-0123:5000``).
+    """
+    try:
+        balancer = see(answer, place)
+    except OperationError as error:
+        return Target(UNKNOWN, error.cause)
+    return balancer.targets.get(name, Target(OUT, f"{name} is not in the {balancer.name}"))
+
+
+def _server(server: Mapping[str, Any]) -> Target:
+    status = str(server["status"])
+    reason = " ".join(filter(None, [status, str(server.get("check") or ""), str(server.get("answer") or "")]))
+    # "UP 1/3" is going down and serves still; "DOWN 1/2" is coming up and does not yet.
+    word = status.split(" ")[0]
+    if word == "DOWN" and "/" in status:
+        return Target(JOINING, reason)
+    return Target(_HAPROXY_STATES.get(word, UNKNOWN), reason)
+
+
+def _answered(answer: Mapping[str, Any], key: str, what: str, remedy: str) -> Sequence[Mapping[str, Any]]:
+    """What a module returned; a failure that the playbook ignores does not call itself one."""
+    if key not in answer:
+        message = str(answer.get("msg") or "no answer").strip().splitlines()[0]
+        raise OperationError(f"the load balancer could not be asked for {what}: {message}", remedy)
+    return answer[key] or ()
+
+
+def budget(
+    balancer: Balancer, plan: Sequence[Sequence[str]], bake: Sequence[float], drain: bool, limits: Limits
+) -> Budget:
+    """How long a switch of the fleet takes by the load balancer's own numbers, and what is too short for that.
+
+    Hosts leave only where others are left to serve: not in a plan of one batch. Those of one batch wait together, as
+    many at a time as Ansible has forks.
+
+    Args:
+        balancer: which.
+        plan: batches that are switched one after the other.
+        bake: seconds that each batch is watched; the last number repeats.
+        drain: whether hosts leave the load balancer while they are switched.
+        limits: what is set.
+    """
+    leaves = drain and len(plan) > 1
+    waits = [balancer.drain, balancer.verdict] if leaves else [0.0, 0.0]
+    ends, begins = 0.0, 0.0
+    for number, batch in enumerate(plan):
+        rounds = math.ceil(len(batch) / max(limits.forks, 1))
+        begins = ends
+        watched = float(bake[min(number, len(bake) - 1)]) if bake else 0.0
+        ends += rounds * (sum(waits) + watched) + SWITCH
+    # The timer of the first batch starts when it has left.
+    confirmed = ends - waits[0]
+    found = [*(_short_timeouts(balancer, limits) if leaves else []), *_short_limits(plan, confirmed, begins, limits)]
+    if not leaves:
+        line = f"no host leaves the {balancer.name}"
+    else:
+        line = (
+            f"the {balancer.name} drains a host in {balancer.drain:g} s and calls it healthy in "
+            f"{balancer.verdict:g} s at most ({balancer.checks})"
+        )
+    batches = f"{len(plan)} batch{'es' if len(plan) != 1 else ''}"
+    return Budget(f"Time: {line}; {batches} may take {spell(ends)}.", found)
+
+
+def _short_timeouts(balancer: Balancer, limits: Limits) -> list[str]:
+    found = []
+    if limits.timeout < balancer.drain + MARGIN:
+        found.append(
+            f"no host would be drained in time: the {balancer.name} takes {balancer.drain:g} s "
+            f"({balancer.drain_setting}), and alb_target_timeout is {limits.timeout:g} s. What to do: set "
+            f"alb_target_timeout to {_rounded(balancer.drain + MARGIN)}, or make the delay shorter (it only has to "
+            "outlast the longest request)"
+        )
+    if limits.timeout < balancer.verdict + MARGIN:
+        found.append(
+            f"no host would be called healthy in time: the {balancer.name} takes up to {balancer.verdict:g} s "
+            f"({balancer.checks}), and alb_target_timeout is {limits.timeout:g} s. What to do: set alb_target_timeout "
+            f"to {_rounded(balancer.verdict + MARGIN)}, or let it check more often"
+        )
+    return found
+
+
+def _short_limits(plan: Sequence[Sequence[str]], confirmed: float, begins: float, limits: Limits) -> list[str]:
+    short = {}
+    if 0 < limits.confirm_within < confirmed:
+        short["app_release_confirm_within"] = (
+            f"hosts that are switched first would return by themselves before the last ones are: "
+            f"that takes {spell(confirmed)}, and they wait {limits.confirm_within:g} s (app_release_confirm_within)"
+        )
+    if 0 < limits.lease < begins:
+        short["app_release_lease"] = (
+            f"hosts that are switched last could lose their lock before it is their turn: "
+            f"that takes {spell(begins)}, and it holds for {limits.lease:g} s (app_release_lease)"
+        )
+    if not short:
+        return []
+    wanted = _rounded(max(confirmed, begins) + MARGIN)
+    ways = ["larger batches (deploy_batches)"] if len(plan) > 1 else []
+    if max(len(batch) for batch in plan) > limits.forks:
+        ways.append(f"more hosts at a time (forks in ansible.cfg, which is {limits.forks})")
+    return [
+        f"{'; '.join(short.values())}. What to do: set {' and '.join(short)} to {wanted}"
+        + (f", or have {' or '.join(ways)}" if ways else "")
+    ]
+
+
+def _rounded(seconds: float) -> int:
+    """The next half minute: what people like to write into a file."""
+    return math.ceil(seconds / 30) * 30
+
+
+def spell(seconds: float) -> str:
+    """Seconds for people: 1830 as ``30 min 30 s``."""
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    return " ".join(filter(None, [f"{minutes} min" if minutes else "", f"{rest} s" if rest or not minutes else ""]))
+
+
+def remark(host: str, target: Target) -> str | None:
+    """What people have to know of a host in the status of a fleet, or None.
+
+    Args:
+        host: its name.
+        target: how its load balancer sees it.
+    """
+    if target.state in (OUT, LEAVING):
+        return (
+            f"{host} is out of the load balancer and gets no requests{_because(target)}; the next deployment puts it "
+            "back, or the doctor: -e doctor_repair=true"
+        )
+    if target.state == ILL:
+        return f"{host}: the load balancer does not call it healthy{_because(target)}"
+    if target.state == UNKNOWN:
+        return f"{host}: whether it is in the load balancer is not known{_because(target)}"
+    return None
+
+
+def finding(target: Target, healthy: bool) -> dict[str, Any] | None:
+    """What a doctor says of a host, or None if all is well; as those of `doctor.Finding`.
+
+    Args:
+        target: how its load balancer sees it.
+        healthy: whether the host itself answers well.
+    """
+    if target.state in (OUT, LEAVING):
+        return {
+            "what": "this host is out of the load balancer: it gets no requests",
+            "remedy": (
+                "a deployment is at work, or one that was killed left it so; the next deployment puts it back, and so "
+                "does the repair"
+                if healthy
+                else "mend the release first (see above): the load balancer would not call it healthy"
+            ),
+            "repairable": healthy,
+            "evidence": [target.reason] if target.reason else [],
+        }
+    if target.state == ILL and healthy:
+        return {
+            "what": "the load balancer does not call this host healthy, which answers well itself",
+            "remedy": "see that it asks at the right port and path, and that it may connect (security groups)",
+            "repairable": False,
+            "evidence": [target.reason] if target.reason else [],
+        }
+    if target.state == UNKNOWN:
+        return {
+            "what": "whether this host is in the load balancer is not known",
+            "remedy": "see why the load balancer could not be asked",
+            "repairable": False,
+            "evidence": [target.reason] if target.reason else [],
+        }
+    return None
+
+
+def _because(target: Target) -> str:
+    return f" ({target.reason})" if target.reason else ""

@@ -1,0 +1,208 @@
+"""What a load balancer says: how long a switch may take, and who gets requests."""
+
+import pytest
+from ansible_collections.roastify.ops.plugins.module_utils import haproxy, load_balancer
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+from ansible_collections.roastify.ops.plugins.module_utils.load_balancer import Balancer, Limits, Target
+
+FLEET = [f"h{number}" for number in range(1, 11)]
+ALB = Balancer("target group shop", 300.0, "deregistration_delay.timeout_seconds", 65.0, "2 checks, one every 30 s")
+ENOUGH = Limits(timeout=320, confirm_within=3600, lease=3600, forks=20)
+# As HAProxy 2.6.12 answers; columns in between are left out.
+STATISTICS = """\
+# pxname,svname,scur,status,check_status,last_chk,check_rise,check_fall,addr,
+http,FRONTEND,0,OPEN,,,,,,
+shop,app1,0,UP,L7OK,,2,3,10.0.0.1:5000,
+shop,app2,0,DOWN 1/2,* L7OK,"OK, nearly",2,3,10.0.0.2:5000,
+shop,app3,0,MAINT,,,,,10.0.0.3:5000,
+shop,app4,0,DOWN,L4CON,Connection refused,2,3,10.0.0.4:5000,
+shop,app5,0,no check,,,,,10.0.0.5:5000,
+shop,app6,0,UP 2/3,L7STS,,2,3,10.0.0.6:5000,
+shop,BACKEND,0,UP,,,,,,
+other,app1,0,UP,L7OK,,9,3,10.0.0.1:5001,
+
+"""
+
+
+def target_group(**changes):
+    return {
+        "target_groups": [
+            {
+                "deregistration_delay_timeout_seconds": "300",
+                "health_check_interval_seconds": 30,
+                "health_check_timeout_seconds": 5,
+                "healthy_threshold_count": 2,
+                "targets_health_description": [
+                    {"target": {"id": "i-1", "port": 5000}, "target_health": {"state": "healthy"}},
+                    {
+                        "target": {"id": "i-2", "port": 5000},
+                        "target_health": {
+                            "state": "draining",
+                            "reason": "Target.DeregistrationInProgress",
+                            "description": "Target deregistration is in progress",
+                        },
+                    },
+                ],
+                **changes,
+            }
+        ]
+    }
+
+
+def budget(plan, bake=(0,), drain=True, balancer=ALB, limits=ENOUGH):
+    return load_balancer.budget(balancer, plan, bake, drain, limits)
+
+
+# -- numbers ----------------------------------------------------------------------------------------------
+
+
+def test_a_target_group_says_how_long_it_takes():
+    balancer = load_balancer.from_aws(target_group(), "shop")
+    assert (balancer.drain, balancer.verdict) == (300, 65)
+    assert balancer.targets == {
+        "i-1:5000": Target("in"),
+        "i-2:5000": Target("leaving", "Target.DeregistrationInProgress Target deregistration is in progress"),
+    }
+
+
+def test_haproxy_says_how_often_it_asks_and_the_inventory_when():
+    balancer = load_balancer.from_haproxy({"servers": haproxy.parse(STATISTICS, "shop")}, "shop", 3)
+    assert (balancer.drain, balancer.verdict) == (0, 9)
+    assert {name: target.state for name, target in balancer.targets.items()} == {
+        "app1": "in",
+        "app2": "joining",
+        "app3": "out",
+        "app4": "unhealthy",
+        "app5": "in",
+        "app6": "in",
+    }
+    assert balancer.targets["app2"].reason == "DOWN 1/2 L7OK OK, nearly"
+
+
+def test_what_is_no_answer_of_haproxy():
+    with pytest.raises(OperationError, match="something else than statistics: 'Unknown command'"):
+        haproxy.parse("Unknown command\n", "shop")
+    with pytest.raises(OperationError, match=r"does not answer at /nowhere/admin\.sock: No such file"):
+        haproxy.servers("/nowhere/admin.sock", "shop")
+
+
+@pytest.mark.parametrize(
+    ("answer", "place", "message"),
+    [
+        (
+            {"failed": False, "msg": "AccessDenied\nat"},
+            "aws",
+            "could not be asked for target group shop: AccessDenied\nWhat",
+        ),
+        ({}, "aws", "could not be asked for target group shop: no answer"),
+        ({"target_groups": []}, "aws", "there is no target group shop in eu-west-1"),
+        ({"unreachable": True, "msg": "no route"}, "haproxy", "could not be asked for backend shop: no route"),
+        ({"servers": []}, "haproxy", "HAProxy has no backend shop"),
+    ],
+)
+def test_a_load_balancer_that_does_not_answer(answer, place, message):
+    where = {"provider": place, "name": "shop", "region": "eu-west-1", "interval": 2}
+    with pytest.raises(OperationError, match=message):
+        load_balancer.see(answer, where)
+    assert load_balancer.target(answer, where, "i-1:5000").state == "unknown"
+
+
+# -- time -------------------------------------------------------------------------------------------------
+
+
+def test_enough_time_for_everything():
+    found = budget([FLEET[:1], FLEET[1:]], [30, 0])
+    # Twice 300 to drain, 65 to be healthy and 10 to switch; the first batch is watched for 30.
+    assert found.problems == []
+    assert found.line == (
+        "Time: the target group shop drains a host in 300 s and calls it healthy in 65 s at most "
+        "(2 checks, one every 30 s); 2 batches may take 13 min."
+    )
+
+
+def test_a_limit_for_the_verdict_that_is_too_short():
+    drained, healthy = budget([["a"], ["b"]], limits=Limits(timeout=60)).problems
+    assert drained.startswith(
+        "no host would be drained in time: the target group shop takes 300 s (deregistration_delay.timeout_seconds), "
+        "and alb_target_timeout is 60 s. What to do: set alb_target_timeout to 330, or"
+    )
+    assert healthy.startswith("no host would be called healthy in time: the target group shop takes up to 65 s")
+    assert "set alb_target_timeout to 90, or" in healthy
+
+
+def test_who_does_not_leave_need_not_come_back():
+    for plan, drain in (([FLEET], True), ([FLEET[:1], FLEET[1:]], False)):
+        found = budget(plan, drain=drain, limits=Limits(timeout=1, confirm_within=60))
+        assert found.problems == []
+        assert found.line.startswith("Time: no host leaves the target group shop; ")
+
+
+def test_hosts_that_would_return_before_the_last_ones_are_switched():
+    (problem,) = budget([[host] for host in FLEET[:5]], limits=Limits(320, 900, 0)).problems
+    # 5 x (300 + 10 + 65), without the 300 before the first switch.
+    assert problem == (
+        "hosts that are switched first would return by themselves before the last ones are: that takes 26 min 15 s, "
+        "and they wait 900 s (app_release_confirm_within). What to do: set app_release_confirm_within to 1590, or have "
+        "larger batches (deploy_batches)"
+    )
+    (problem,) = budget([[host] for host in FLEET[:5]], limits=Limits(320, 900, 900)).problems
+    assert "before it is their turn: that takes 25 min, and it holds for 900 s (app_release_lease)" in problem
+    assert "set app_release_confirm_within and app_release_lease to 1590" in problem
+
+
+@pytest.mark.parametrize(("limit", "problems"), [(449, 1), (450, 0), (0, 0)])
+def test_the_limit_is_exact_and_none_is_none(limit, problems):
+    assert len(budget([["a"], ["b"]], limits=Limits(320, limit)).problems) == problems
+
+
+def test_a_batch_that_is_larger_than_ansible_has_forks_waits_in_turns():
+    assert budget([FLEET[:1], FLEET[1:]], limits=Limits(320, 900, 0, forks=20)).problems == []
+    (problem,) = budget([FLEET[:1], FLEET[1:]], limits=Limits(320, 900, 0, forks=4)).problems
+    assert problem.endswith("more hosts at a time (forks in ansible.cfg, which is 4)")
+
+
+def test_watching_counts_and_the_last_number_repeats():
+    quick = Balancer("backend shop", 0, "maintenance mode", 3, "2 checks")
+    assert "3 batches may take 3 min 9 s." in budget([["a"], ["b"], ["c"]], [60, 45], balancer=quick).line
+    assert "1 batch may take 10 s." in budget([["a"]], [], balancer=quick).line
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0, "0 s"), (59.2, "1 min"), (61, "1 min 1 s"), (600, "10 min")])
+def test_seconds_for_people(seconds, words):
+    assert load_balancer.spell(seconds) == words
+
+
+# -- hosts ------------------------------------------------------------------------------------------------
+
+
+def test_a_host_that_the_target_group_does_not_know_is_out():
+    place = {"provider": "aws", "name": "shop", "region": "", "interval": 2}
+    found = load_balancer.target(target_group(), place, "i-1:5001")
+    assert found == Target("out", "i-1:5001 is not in the target group shop")
+    assert load_balancer.remark("app1", found).startswith("app1 is out of the load balancer and gets no requests (i-1:")
+
+
+@pytest.mark.parametrize("state", ["in", "joining"])
+def test_a_host_that_is_well_needs_no_words(state):
+    assert load_balancer.remark("app1", Target(state)) is None
+    assert load_balancer.finding(Target(state), True) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "healthy", "repairable"),
+    [
+        ("out", True, True),
+        ("out", False, False),
+        ("leaving", True, True),
+        ("unhealthy", True, False),
+        # The doctor of the host itself says what is wrong.
+        ("unhealthy", False, None),
+        ("unknown", True, False),
+    ],
+)
+def test_only_a_healthy_host_is_put_back(state, healthy, repairable):
+    found = load_balancer.finding(Target(state, "why"), healthy)
+    assert (found and found["repairable"]) == repairable
+    if found:
+        assert found["evidence"] == ["why"] and found["what"] and found["remedy"]
+    assert load_balancer.remark("app1", Target(state, "why")).startswith("app1")
