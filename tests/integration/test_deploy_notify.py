@@ -330,7 +330,7 @@ class Fleet:
                 "gather_facts": False,
                 "any_errors_fatal": deployment["any_errors_fatal"],
                 "vars": {
-                    "app_release_action": deployment["vars"]["app_release_action"],
+                    **{name: deployment["vars"][name] for name in ("app_release_action", "_told", "_balanced")},
                     "app_release_manifest": {"version": "1.2.0", "commit": "abc123"},
                     "app_release_id": "r2",
                     "app_release_deployed_by": "ann",
