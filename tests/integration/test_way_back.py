@@ -164,6 +164,7 @@ class Fleet:
                     "_is_live": False,
                     "stumbles": stumbles,
                     "alb_target_provider": "stub",
+                    "rollback_drain": playbook == "deploy",
                     **own,
                     **variables,
                 },
@@ -220,6 +221,16 @@ def test_batches_go_back_in_reverse(fleet: Fleet) -> None:
     ], fleet.output
     assert set(fleet.live().values()) == {"r1"}
     assert fleet.closed() == list(HOSTS)
+
+
+def test_nobody_waits_for_the_load_balancer_unless_that_is_wished_for(fleet: Fleet) -> None:
+    fleet.order("app4", "fail switch r2")
+    assert fleet.deploy(rollback_drain=False) == [
+        *("app4 switch r1", "app4 registered"),
+        *("app2 app3 switch r1", "app2 app3 registered"),
+        *("app1 switch r1", "app1 registered"),
+    ], fleet.output
+    assert set(fleet.live().values()) == {"r1"}
 
 
 def test_what_was_never_begun_is_left_alone(fleet: Fleet) -> None:
