@@ -125,6 +125,7 @@ class CallbackModule(DefaultCallback):
         self._ticker = None
         self._steps = {}
         self._items = {}
+        self._error = None
 
     # -- events ---------------------------------------------------------------------------------------
 
@@ -133,7 +134,9 @@ class CallbackModule(DefaultCallback):
         with self._lock:
             self._begin_live()
             self._show(self._progress.start(" ".join(map(_short, playbooks)), time.strftime("%Y-%m-%d %H:%M:%S %Z")))
-        # A run that is interrupted never gets to its statistics.
+        # A run that is interrupted, or ended by an error of Ansible, never gets to its statistics. What the error was
+        # Ansible tells its display only.
+        self._hear_errors()
         atexit.register(self._leave)
         self._ticker = threading.Thread(target=self._tick, name="progress", daemon=True)
         self._ticker.start()
@@ -239,21 +242,22 @@ class CallbackModule(DefaultCallback):
         # Warnings go where all warnings of Ansible go, and each one once.
         self._handle_warnings(told)
         step = self._step_of(result.task)
-        before, now = ("", "") if kind == progress.SKIPPED else progress.releases_of(told)
+        before, now = (None, None) if kind == progress.SKIPPED else progress.releases_of(told)
         if result.task.check_mode and "live" not in told:
             # Nothing was switched: what would be live is not.
-            before = now = ""
+            before = now = None
         # What items said tells more than what is said of the whole loop.
         items = self._items.pop((result.host.get_name(), step.key), {})
         speaks = step.speaks and kind == progress.OK
         text = "\n".join(items) or (progress.spoken_by(told) if speaks else progress.text_of(told))
-        outcome = progress.Outcome(kind, text, progress.answer_of(told), before, now)
+        place = ", ".join(filter(None, dict.fromkeys(items.values()))) or _place_of(result)
+        outcome = progress.Outcome(kind, text, progress.answer_of(told), before, now, place)
         with self._lock:
             self._show(self._progress.result(step, result.host.get_name(), outcome))
 
     def _keep_item(self, result, text):
         if text:
-            self._items.setdefault((result.host.get_name(), result.task._uuid), {})[text] = None
+            self._items.setdefault((result.host.get_name(), result.task._uuid), {})[text] = _place_of(result)
 
     def _step_of(self, task):
         """The step of a task; every host has a copy of the task, and all copies have one id."""
@@ -343,7 +347,23 @@ class CallbackModule(DefaultCallback):
         """The process ends: say where, if the run did not come to its end."""
         with self._lock:
             self._end_live()
-            self._show(self._progress.interrupted(_next_commands({})))
+            error, reason, place = self._error, "", ""
+            if error is not None:
+                # Ansible has shown it with all its causes; here it is the end of the run.
+                reason = str(error) or type(error).__name__
+                place = ", ".join(map(_short, progress.places_of(error)[-1:]))
+            self._show(self._progress.interrupted(_next_commands({}), reason, place))
+
+    def _hear_errors(self):
+        """Keep the newest error that the display is told: if it ended the run, nothing else says so."""
+        show = self._display.error
+
+        def error(msg, *arguments, **options):
+            # Whoever interrupts a run is told so in words, without an exception.
+            self._error = msg if isinstance(msg, BaseException) else None
+            return show(msg, *arguments, **options)
+
+        self._display.error = error
 
 
 # -- what Ansible knows of a task -------------------------------------------------------------------------
@@ -382,6 +402,13 @@ def _fate_of(task):
             return True, follows
         child, parent = parent, getattr(parent, "_parent", None)
     return False, follows
+
+
+def _place_of(result):
+    """File and line of the value or template that failed; nothing if the task failed at its work."""
+    # The first place is the task.
+    told = [_short(place) for place in progress.places_of(getattr(result, "exception", None))[1:]]
+    return told[-1] + (f", used at {told[-2]}" if told[1:] else "") if told else ""
 
 
 def _short(playbook):

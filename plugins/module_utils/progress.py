@@ -15,9 +15,9 @@ import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from ansible_collections.roastify.ops.plugins.module_utils.tables import align
+from ansible_collections.roastify.ops.plugins.module_utils.tables import align, ambiguous
 
 #: How a result counts.
 OK, CHANGED, SKIPPED, FAILED, UNREACHABLE, IGNORED = "ok", "changed", "skipped", "failed", "unreachable", "ignored"
@@ -39,8 +39,24 @@ REMEDY = re.compile(r"What to do:[ \t]*(\S.*)")
 ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 #: Stands for the name of a host in its own message; no text has it, since control characters are taken out.
 ITSELF = "\0"
+#: A time that something took; two failures that differ in nothing else are one.
+TOOK = re.compile(r"(?<![\w.])\d+(?:\.\d+)? ?(?:ms|s|min|seconds?|minutes?)\b")
+#: Where Ansible says that a value comes from, as first line of what it knows about the place.
+ORIGIN = re.compile(r"^Origin: (?!<unknown>)([^\n]+)")
 TITLE_WIDTH = 46
 INDENT = " " * 9
+
+
+class Release(NamedTuple):
+    """What tells releases apart.
+
+    Attributes:
+        version: for people.
+        id: two builds of one version differ in it; empty if it is not known.
+    """
+
+    version: str
+    id: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,15 +113,17 @@ class Outcome:
         kind: one of the kinds of a result.
         text: the message.
         answer: the newest health answer, or empty.
-        before: version that was live before a switch, if the result tells.
-        now: version that is live now, if the result tells.
+        before: what was live before a switch, if the result tells.
+        now: what is live now, if the result tells.
+        place: file and line of the value or template that failed, or empty.
     """
 
     kind: str
     text: str = ""
     answer: str = ""
-    before: str = ""
-    now: str = ""
+    before: Release | None = None
+    now: Release | None = None
+    place: str = ""
 
 
 @dataclass
@@ -138,12 +156,20 @@ class _Tally:
 
 
 @dataclass
+class _Failure:
+    """A failure, of one host or of several that say the same."""
+
+    text: str
+    hosts: list[str] = field(default_factory=list)
+
+
+@dataclass
 class _Host:
     """What the table says of a host."""
 
     seconds: float = 0.0
-    before: str = ""
-    now: str = ""
+    before: Release | None = None
+    now: Release | None = None
     failed_in: str = ""
     stopped: bool = False
     followed: bool = False
@@ -176,11 +202,11 @@ class Progress:
         self._waiting: dict[str, float] = {}
         self._answer = ""
         self._messages: dict[str, list[str]] = {}
-        self._failures: dict[tuple[str, str, Step], list[str]] = {}
+        self._failures: dict[tuple[str, str, str, Step], _Failure] = {}
         self._diffs: dict[str, list[str]] = {}
         self._hosts: dict[str, _Host] = {}
         self._told: deque[str] = deque(maxlen=REMEMBERED)
-        self._rescued: dict[tuple[str, str], list[str]] = {}
+        self._rescued: dict[tuple[str, str, str], _Failure] = {}
         self._remedies: dict[str, None] = {}
         self._says_little = False
         self._ended = False
@@ -280,7 +306,7 @@ class Progress:
         self._keep_release(record, step, outcome)
         text = plain(outcome.text).strip("\n")
         if outcome.kind in (FAILED, UNREACHABLE, IGNORED):
-            self._fail(step, host, record, outcome.kind, text)
+            self._fail(step, host, record, outcome, text)
         elif step.speaks and outcome.kind != SKIPPED and text:
             self._messages.setdefault(text, []).append(host)
         # Nobody has to wait for the end of the step where one host speaks for all.
@@ -301,7 +327,9 @@ class Progress:
         self._ended = True
         bad = [host for host, count in statistics.items() if count.get("failures") or count.get("unreachable")]
         lines += self._tell_rescued(bad)
-        rows = [self._row(host, count, bool(bad)) for host, count in statistics.items()]
+        records = [self._hosts.get(host, _Host()) for host in statistics]
+        alike = ambiguous(release for record in records for release in (record.before, record.now) if release)
+        rows = [self._row(host, count, bool(bad), alike) for host, count in statistics.items()]
         if rows:
             # A column that says nothing is left out.
             columns = ["host", "result", *(["release"] if any(row["release"] for row in rows) else [])]
@@ -325,11 +353,13 @@ class Progress:
             lines.append(Line(f"{self._playbook}: {ended} in {took}", OK))
         return self._say(lines)
 
-    def interrupted(self, next_commands: Sequence[str] = ()) -> list[Line]:
+    def interrupted(self, next_commands: Sequence[str] = (), reason: str = "", place: str = "") -> list[Line]:
         """The process ends before the run does; nothing if the run has ended.
 
         Args:
             next_commands: as in `end`.
+            reason: the error that ended it; empty if somebody interrupted it.
+            place: file and line that the error is about, or empty.
         """
         if self._ended or not self._playbook:
             return []
@@ -338,7 +368,15 @@ class Progress:
         waiting = f"; no answer yet from {names(list(self._waiting))}" if self._waiting else ""
         lines = [*self._close_step(), Line("")]
         took = duration(self._clock() - self._began)
-        lines.append(Line(f"{self._playbook} was INTERRUPTED after {took}{where}{waiting}", FAILED))
+        if not reason:
+            lines.append(Line(f"{self._playbook} was INTERRUPTED after {took}{where}{waiting}", FAILED))
+            return self._say(lines + self._what_next(next_commands))
+        lines.append(Line(f"{self._playbook} FAILED after {took}{where}{waiting}", FAILED))
+        lines += [Line(f"{INDENT}{part}".rstrip(), FAILED) for part in _placed(plain(reason), place).split("\n")]
+        if not set(self._hosts) - {"localhost"}:
+            # Whatever else looks at the same files fails in the same way.
+            lines.append(Line(f"{INDENT}No host had begun: nothing was changed on any.", FAILED))
+            next_commands = ["put right what the message says, and run the same command again"]
         return self._say(lines + self._what_next(next_commands))
 
     # -- what is under way ----------------------------------------------------------------------------
@@ -353,7 +391,7 @@ class Progress:
             return ""
         title = self._phase.title if self._phase else ""
         name = plain(self._step.name)
-        failed = {host for (kind, _text, _step), hosts in self._failures.items() if kind != IGNORED for host in hosts}
+        failed = {host for key, failure in self._failures.items() if key[0] != IGNORED for host in failure.hosts}
         parts = [duration(self._clock() - self._step_began)]
         if self._waiting:
             parts.append(f"waiting for {self._names(self._waiting, 4)}")
@@ -417,14 +455,16 @@ class Progress:
     def _keep_release(self, record: _Host, step: Step, outcome: Outcome) -> None:
         record.before = record.before or outcome.before or outcome.now
         if step.switches and outcome.kind == FAILED:
-            record.now = "unknown"
+            record.now = Release("unknown")
         elif outcome.now:
             record.now = outcome.now
 
-    def _fail(self, step: Step, host: str, record: _Host, kind: str, text: str) -> None:
+    def _fail(self, step: Step, host: str, record: _Host, outcome: Outcome, text: str) -> None:
+        kind, place = outcome.kind, plain(outcome.place)
         # "Nothing was changed on app1" and "... on app2" are one message.
         neutral = re.sub(rf"(?<![\w.-]){re.escape(host)}(?![\w-]|\.\w)", ITSELF, text)
-        self._failures.setdefault((kind, neutral, step), []).append(host)
+        failure = self._failures.setdefault((kind, _timeless(neutral), place, step), _Failure(neutral))
+        failure.hosts.append(host)
         if kind == IGNORED:
             return
         rescued = kind == FAILED and step.rescued
@@ -434,7 +474,8 @@ class Progress:
             record.failed_in = self._phase.title if self._phase else plain(step.name)
         if rescued:
             if len(self._rescued) < REMEMBERED:
-                self._rescued.setdefault((plain(step.name), text), []).append(host)
+                rescue = self._rescued.setdefault((plain(step.name), _timeless(text), place), _Failure(text))
+                rescue.hosts.append(host)
             return
         if self._fatal:
             # What one host does for all ends it for all, also for those that this play has not begun on.
@@ -510,10 +551,10 @@ class Progress:
     def _tell_failures(self) -> list[Line]:
         lines: list[Line] = []
         # What failed by itself comes before what only followed it.
-        failures = sorted(self._failures.items(), key=lambda each: bool(FOLLOWS.match(each[0][1])))
-        for (kind, neutral, step), hosts in failures:
-            where, name = self._names(hosts, 20), plain(step.name)
-            text = neutral.replace(ITSELF, where)
+        failures = sorted(self._failures.items(), key=lambda each: bool(FOLLOWS.match(each[1].text)))
+        for (kind, _timeless_text, place, step), failure in failures:
+            where, name = self._names(failure.hosts, 20), plain(step.name)
+            text = _placed(failure.text.replace(ITSELF, where), place)
             first, _, body = text.partition("\n")
             style = kind
             if kind == IGNORED:
@@ -522,7 +563,7 @@ class Progress:
             if kind == FAILED and step.rescued:
                 lines += self._told_line("rescue", f"{where}: {name}: {first}", CHANGED)
                 continue
-            self._told.append(" ".join(text.split()))
+            self._told.append(_timeless(text))
             if FOLLOWS.match(text):
                 said = "another host failed" if first.lower().startswith("failed elsewhere") else first
                 style = CHANGED
@@ -538,7 +579,7 @@ class Progress:
         lines = self._heading() if self._messages else []
         several = len(self._messages) > 1 or (self._play is not None and len(self._play.ran) > 1)
         for text, hosts in self._messages.items():
-            self._told.append(" ".join(text.split()))
+            self._told.append(_timeless(text))
             everybody = self._play is not None and len(hosts) == len(self._play.ran)
             named = several and not everybody and not (self._step is not None and self._step.once)
             parts = text.split("\n")
@@ -553,17 +594,17 @@ class Progress:
     def _tell_rescued(self, bad: Sequence[str]) -> list[Line]:
         """Failures that were told in one line because something dealt with them, where the run failed all the same."""
         lines: list[Line] = []
-        for (name, text), hosts in self._rescued.items():
-            concerned = [host for host in hosts if host in bad and self._hosts[host].followed]
+        for (name, timeless, place), failure in self._rescued.items():
+            concerned = [host for host in failure.hosts if host in bad and self._hosts[host].followed]
             if concerned:
+                text = failure.text
                 self._learn(text)
-                whole = " ".join(text.split())
-                if not any(whole in told for told in self._told):
+                if not any(timeless in told for told in self._told):
                     lines += [Line(""), Line(f"FAILED before, {self._names(concerned, 20)}: {name}", FAILED)]
-                    lines += [Line(f"{INDENT}{part}".rstrip(), FAILED) for part in text.split("\n")]
+                    lines += [Line(f"{INDENT}{part}".rstrip(), FAILED) for part in _placed(text, place).split("\n")]
         return lines
 
-    def _row(self, host: str, count: Mapping[str, int], failed: bool) -> dict[str, str]:
+    def _row(self, host: str, count: Mapping[str, int], failed: bool, alike: frozenset[str]) -> dict[str, str]:
         record = self._hosts.get(host, _Host())
         where = f": {record.failed_in}" if record.failed_in else ""
         style = OK
@@ -577,9 +618,11 @@ class Progress:
             result, style = f"ok, after a failure{where}", CHANGED
         else:
             result = OK
-        release = record.now
-        if record.before and record.before != record.now:
-            release = f"{record.before} -> {record.now or 'unknown'}"
+        before, now = (
+            (release.id or release.version) if release and release.version in alike else release and release.version
+            for release in (record.before, record.now)
+        )
+        release = f"{before} -> {now or 'unknown'}" if before and before != now else now or ""
         changed = count.get("changed", 0)
         style = CHANGED if changed and style == OK else style
         seconds = duration(record.seconds)
@@ -654,6 +697,17 @@ def duration(seconds: float) -> str:
     return f"{whole} s" if whole < 100 else f"{whole // 60} min {whole % 60} s"
 
 
+def _timeless(text: str) -> str:
+    """Text in one line, without the times that things took."""
+    return " ".join(TOOK.sub("~", text).split())
+
+
+def _placed(text: str, place: str) -> str:
+    """A message with the place that it is about, in its first line, which is always shown."""
+    first, newline, rest = text.partition("\n")
+    return f"{first} (at {place}){newline}{rest}" if place else text
+
+
 def _first_line(text: str) -> str:
     lines = plain(text).strip().splitlines()
     return lines[0] if lines else ""
@@ -705,31 +759,64 @@ def answer_of(result: Mapping[str, Any]) -> str:
     return answers[-1] if isinstance(answers[-1], str) else ""
 
 
-def releases_of(result: Mapping[str, Any]) -> tuple[str, str]:
-    """The versions before and after, of the results of release_info (``live``) and release_activate (``release``).
+def places_of(error: Any) -> list[str]:
+    """Where the values come from that an error of Ansible is about; of a task that failed, the task itself first.
+
+    Args:
+        error: summary of an error as ansible-core 2.19 and later keep it beside a result, or an exception.
+
+    Returns:
+        Files with line and column (``group_vars/app.yml:3:9``), from the outermost to the value itself, each once. The
+        lines themselves are left out: a variable may hold a secret. Empty if it does not tell.
+    """
+    places: dict[str, None] = {}
+    pending, seen = [getattr(error, "event", error)], 0
+    while pending and seen < REMEMBERED:
+        each, seen = pending.pop(0), seen + 1
+        if each is None:
+            continue
+        exception = isinstance(each, BaseException)
+        told = getattr(each, "_formatted_source_context" if exception else "formatted_source_context", None)
+        found = ORIGIN.match(told) if isinstance(told, str) else None
+        if found:
+            places[found[1].strip()] = None
+        if exception:
+            pending.append(each.__cause__ or each.__context__)
+        else:
+            pending += [getattr(getattr(each, "chain", None), "event", None), *(getattr(each, "events", None) or ())]
+    return list(places)
+
+
+def releases_of(result: Mapping[str, Any]) -> tuple[Release | None, Release | None]:
+    """The releases before and after, of the results of release_info (``live``) and release_activate (``release``).
 
     Args:
         result: the result of a task.
 
     Returns:
-        Version before and version now; empty where the result does not tell.
+        Release before and release now; None where the result does not tell.
     """
     if _is_hidden(result):
-        return "", ""
+        return None, None
     if "live" in result:
-        return "", _version(result["live"])
+        return None, _release(result["live"])
     if "previous" in result and "release" in result:
-        return _version(result["previous"]), _version(result["release"])
-    return "", ""
+        return _release(result["previous"]), _release(result["release"])
+    return None, None
 
 
 def _is_hidden(result: Mapping[str, Any]) -> bool:
     return bool(result.get("censored") or result.get("_ansible_no_log"))
 
 
-def _version(manifest: Any) -> str:
-    version = manifest.get("version") if isinstance(manifest, Mapping) else None
-    return version if isinstance(version, str) and re.fullmatch(r"[\w.+-]{1,80}", version) else ""
+def _release(manifest: Any) -> Release | None:
+    if not isinstance(manifest, Mapping):
+        return None
+    version, identifier = (
+        value if isinstance(value, str) and re.fullmatch(r"[\w.+-]{1,120}", value) else ""
+        for value in (manifest.get("version"), manifest.get("id"))
+    )
+    return Release(version, identifier) if version else None
 
 
 def _readable(value: Any) -> str:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -34,6 +34,19 @@ def align(lines: Sequence[Sequence[str]]) -> list[str]:
     """
     widths = [max(map(len, column)) for column in zip(*lines)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
+
+
+def ambiguous(releases: Iterable[tuple[str | None, str | None]]) -> frozenset[str]:
+    """The versions that do not tell apart the releases of a table, so that it has to show their ids.
+
+    Args:
+        releases: version and id of each; what lacks one of them says nothing.
+    """
+    ids: dict[str, set[str]] = {}
+    for version, identifier in releases:
+        if version and identifier:
+            ids.setdefault(version, set()).add(identifier)
+    return frozenset(version for version, found in ids.items() if len(found) > 1)
 
 
 def _cell(value: Any) -> str:

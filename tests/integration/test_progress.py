@@ -520,6 +520,54 @@ def test_an_interrupted_run_says_where_it_was_and_what_next(project):
     assert "ansible-playbook -i hosts.yml roastify.ops.status" in output
 
 
+def test_a_broken_template_of_the_inventory_is_told_with_file_and_line(project):
+    project.write("group_vars/app.yml", f'---\npassword: {SECRET}\nbroken: "{{{{ nowhere }}}}{SECRET}"\n')
+    project.write(
+        "use.yml",
+        """
+- name: Use
+  hosts: app
+  gather_facts: false
+  tasks:
+    - name: Ignore it
+      ansible.builtin.command: "echo {{ broken }}"
+      ignore_errors: true
+    - name: Ignore items
+      ansible.builtin.command: "echo {{ broken }} {{ item }}"
+      loop: [one, two]
+      ignore_errors: true
+    - name: Hide it
+      ansible.builtin.command: "echo {{ broken }}"
+      no_log: true
+      ignore_errors: true
+    - name: Fail by itself
+      ansible.builtin.fail: {msg: no place to tell}
+      ignore_errors: true
+    - name: Use it
+      ansible.builtin.command: "echo {{ broken }}"
+""",
+    )
+    status, output, errors = project.run("use.yml")
+    assert status == 2, output + errors
+    place = r"\(at group_vars/app\.yml:3:9, used at use\.yml:%d:\d+\)\n"
+    for name, line in (("Ignore it", 7), ("Ignore items", 10), ("Hide it", 14)):
+        assert re.search(rf"ignored  app1, app2, app3: {name}: .*{place % line}", output), output
+    assert "Fail by itself: no place to tell\n" in output
+    assert re.search(rf"FAILED   app1, app2, app3: Use it\n.*'nowhere' is undefined {place % 21}", output), output
+    assert SECRET not in output + errors
+
+
+@pytest.mark.parametrize("text", ["a: b\n c: [\n", "$ANSIBLE_VAULT;1.1;AES256\n6162\n"])
+def test_an_inventory_that_cannot_be_read_is_told_as_what_it_is(project, text):
+    project.write("group_vars/app.yml", text)
+    status, output, errors = project.run("deploy.yml")
+    assert status not in (0, 99), output + errors
+    assert "INTERRUPTED" not in output
+    expected = "ault" if "VAULT" in text else r"YAML parsing failed: .* \(at group_vars/app\.yml:2:\d+\)"
+    assert re.search(rf"deploy.yml FAILED after .* s\n         .*{expected}", output), output + errors
+    assert "No host had begun: nothing was changed on any." in output
+
+
 def test_a_playbook_of_the_checkout_names_its_neighbour(project):
     project.write("empty.yml", "app: {}\n")
     done = subprocess.run(

@@ -4,9 +4,10 @@ import tracemalloc
 
 import pytest
 from ansible_collections.roastify.ops.plugins.module_utils import progress
-from ansible_collections.roastify.ops.plugins.module_utils.progress import Outcome, Progress, Step
+from ansible_collections.roastify.ops.plugins.module_utils.progress import Outcome, Progress, Release, Step
 
 FLEET = ("app1", "app2", "app3")
+OLD, NEW = Release("1.0.0", "20260101T000000Z-1.0.0-aaaaaaa"), Release("1.1.0", "20260102T000000Z-1.1.0-bbbbbbb")
 FINE = {"changed": 0, "failures": 0, "unreachable": 0, "rescued": 0}
 
 
@@ -136,6 +137,72 @@ def test_messages_that_differ_by_the_name_of_the_host_only_are_one(run):
     assert "app1, app2, app3: Look\n         Nothing was changed. On app1, app2, app3:\n         no disk" in run.text
     # A name within another name is another text.
     assert "app2: Look\n         no app2.example and no my-app2" in run.text
+
+
+def test_failures_that_differ_by_the_time_they_took_only_are_one(run):
+    run.step(
+        stage("Gate"),
+        {
+            "app1": Outcome("failed", "No answer after 3.1 s\nEvidence:\n  HTTP 503 in 4 ms"),
+            "app2": Outcome("failed", "No answer after 3.2 s\nEvidence:\n  HTTP 503 in 12 ms"),
+            "app3": Outcome("failed", "No answer after 3 tries"),
+        },
+    )
+    run.end(**{host: {"failures": 1} for host in FLEET})
+    assert "FAILED   app1, app2: Gate\n         No answer after 3.1 s\n" in run.text
+    assert "3.2 s" not in run.text and "FAILED   app3: Gate\n         No answer after 3 tries" in run.text
+
+
+def test_a_failure_that_was_reported_with_another_time_is_not_told_again():
+    run = Run()
+    run.play(fatal=True)
+    run.step(stage("Gate", rescued=True), {"app2": Outcome("failed", "shut after 3.1 s\nmore")})
+    run.step(alone("Report", follows=True), {"app2": Outcome("failed", "app2: shut after 3.2 s\nmore")})
+    run.end(app2={"failures": 1})
+    assert "FAILED before" not in run.text and run.text.count("more") == 1
+
+
+def test_a_failure_is_told_with_the_place_that_it_is_about(run):
+    outcome = Outcome("failed", "'x' is undefined\nmore", place="group_vars/app.yml:3:9, used at site.yml:7:5")
+    run.step(stage("Install"), {host: outcome for host in FLEET})
+    run.step(stage("Install again", rescued=True), {"app1": outcome})
+    run.end(**{host: {"failures": 1} for host in FLEET})
+    told = "'x' is undefined (at group_vars/app.yml:3:9, used at site.yml:7:5)"
+    assert f"FAILED   app1, app2, app3: Install\n         {told}\n         more" in run.text
+    assert f"rescue   app1: Install again: {told}\n" in run.text
+
+
+class Event:
+    """As ansible-core describes an error."""
+
+    def __init__(self, context=None, cause=None, events=None):
+        self.formatted_source_context = context
+        self.chain = type("Chain", (), {"event": cause}) if cause else None
+        self.events = events
+
+
+def test_the_places_of_an_error_are_told_without_the_lines_that_stand_there():
+    secret = "Origin: /x/vars.yml:3:9\n\n3 password: s3cr3t\n            ^ column 9"
+    cause = Event("Origin: /x/site.yml:7:5", Event("Origin: /x/site.yml:7:5", Event(secret)))
+    error = type("Summary", (), {"event": Event("Origin: /x/site.yml:6:3", cause)})
+    assert progress.places_of(error) == ["/x/site.yml:6:3", "/x/site.yml:7:5", "/x/vars.yml:3:9"]
+    several = Event(None, None, (Event("Origin: <unknown>"), Event("Origin: <CLI option '-e'>")))
+    assert progress.places_of(type("Summary", (), {"event": several})) == ["<CLI option '-e'>"]
+    assert progress.places_of(None) == progress.places_of("text") == progress.places_of({"event": 1}) == []
+
+
+def test_the_place_of_an_exception_is_found_in_its_cause():
+    class Broken(Exception):
+        _formatted_source_context = "Origin: /x/vars.yml:2:4"
+
+    try:
+        try:
+            raise Broken
+        except Broken:
+            # Deliberately without `from`: so does Ansible where it reads group_vars.
+            raise ValueError("YAML parsing failed")  # noqa: B904
+    except ValueError as error:
+        assert progress.places_of(error) == ["/x/vars.yml:2:4"]
 
 
 def test_different_failures_are_told_apart(run):
@@ -271,19 +338,30 @@ def test_silence_is_broken_where_there_is_no_live_line(run):
 
 
 def test_the_table_tells_versions_changes_and_time(run):
-    run.step(alone("Look"), all_hosts("ok", "", "", "", "1.0.0"))
-    run.step(alone("Switch", switches=True), all_hosts("changed", "", "", "1.0.0", "1.1.0"), 5)
+    run.step(alone("Look"), all_hosts("ok", "", "", None, OLD))
+    run.step(alone("Switch", switches=True), all_hosts("changed", "", "", OLD, NEW), 5)
     run.end(**{host: {"changed": 2} for host in FLEET})
     heading, first = (line.text.split() for line in run.lines[-6:-4])
     assert heading == ["host", "result", "release", "changed", "time"]
     assert first == ["app1", "ok", "1.0.0", "->", "1.1.0", "2", "6.0", "s"]
 
 
+def test_the_table_shows_ids_where_versions_do_not_tell_releases_apart(run):
+    again = Release("1.0.0", "20260103T000000Z-1.0.0-ccccccc")
+    run.step(alone("Look"), {**all_hosts("ok", "", "", None, OLD), "app3": Outcome("ok", now=NEW)})
+    run.step(alone("Switch", switches=True), {"app2": Outcome("changed", before=OLD, now=again)})
+    run.end()
+    rows = {line.text.split()[0]: line.text for line in run.lines if line.text}
+    assert f"  {OLD.id}  " in rows["app1"]
+    assert f"  {OLD.id} -> {again.id}  " in rows["app2"]
+    assert "  1.1.0  " in rows["app3"]
+
+
 def test_what_a_failed_switch_left_is_unknown_until_it_is_known(run):
-    run.step(alone("Look"), all_hosts("ok", "", "", "", "1.0.0"))
+    run.step(alone("Look"), all_hosts("ok", "", "", None, OLD))
     switch = alone("Switch", switches=True)
     run.step(switch, all_hosts("failed", "no"))
-    run.step(switch, {"app1": Outcome("ok", now="1.0.0")})
+    run.step(switch, {"app1": Outcome("ok", now=OLD)})
     run.end(**{host: {"failures": 1} for host in FLEET})
     rows = {line.text.split()[0]: line.text for line in run.lines if line.text}
     assert "unknown" not in rows["app1"] and "1.0.0 -> unknown" in rows["app2"]
@@ -319,6 +397,26 @@ def test_an_interrupted_run_says_where_it_was(run):
     assert "deploy.yml was INTERRUPTED after 7.0 s in Stage the release; no answer yet from app2" in run.text
     assert "ansible-playbook status.yml" in run.text
     assert run.progress.interrupted() == []
+
+
+def test_a_run_that_an_error_ended_was_not_interrupted(run):
+    run.step(alone("Look", once=True), {"localhost": Outcome("ok")}, 0)
+    run.show(run.progress.interrupted(["see"], "YAML parsing failed: no colon", "group_vars/app.yml:2:4"))
+    assert "INTERRUPTED" not in run.text
+    assert (
+        "deploy.yml FAILED after 0.0 s in Look\n         YAML parsing failed: no colon (at group_vars/app.yml:2:4)"
+        in run.text
+    )
+    # Whatever looks at the hosts reads the same file.
+    assert "No host had begun: nothing was changed on any." in run.text and "see" not in run.text
+    assert "  1. put right what the message says, and run the same command again" in run.text
+
+
+def test_an_error_that_ends_a_run_in_its_midst_leaves_the_commands_that_look_at_hosts(run):
+    run.step(stage("Gate"), all_hosts("ok"))
+    run.show(run.progress.interrupted(["see every host"], "no space left"))
+    assert "FAILED after 1.0 s in Stage the release\n         no space left" in run.text
+    assert "No host" not in run.text and "  1. see every host" in run.text
 
 
 def test_nothing_is_under_way_while_somebody_is_asked(run):
@@ -360,7 +458,7 @@ def test_nothing_but_what_is_meant_for_people_is_taken_from_a_result():
         "live": {"version": "3"},
     }
     assert progress.text_of(hidden) == progress.spoken_by(hidden) == progress.HIDDEN
-    assert progress.answer_of(hidden) == "" and progress.releases_of(hidden) == ("", "")
+    assert progress.answer_of(hidden) == "" and progress.releases_of(hidden) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -381,10 +479,11 @@ def test_what_debug_says(result, text):
 def test_health_answers_and_releases_are_read_from_the_modules_results():
     assert progress.answer_of({"answers": ["HTTP 503", "HTTP 200"]}) == "HTTP 200"
     assert progress.answer_of({"answers": []}) == progress.answer_of({"answers": "x"}) == ""
-    assert progress.releases_of({"live": {"version": "1.0.0"}}) == ("", "1.0.0")
-    assert progress.releases_of({"live": None}) == ("", "")
-    assert progress.releases_of({"release": {"version": "2"}, "previous": {"version": "1"}}) == ("1", "2")
-    assert progress.releases_of({"release": {"version": "x y\n"}, "previous": None}) == ("", "")
+    assert progress.releases_of({"live": {"version": "1.0.0", "id": "r1"}}) == (None, Release("1.0.0", "r1"))
+    assert progress.releases_of({"live": None}) == (None, None)
+    switched = {"release": {"version": "2"}, "previous": {"version": "1", "id": "\x1b[2J"}}
+    assert progress.releases_of(switched) == (Release("1"), Release("2"))
+    assert progress.releases_of({"release": {"version": "x y\n"}, "previous": None}) == (None, None)
 
 
 def test_text_is_cut_by_columns_and_not_by_letters():

@@ -1,6 +1,6 @@
 """Tables in plain text."""
 
-from ansible_collections.roastify.ops.plugins.module_utils.tables import table
+from ansible_collections.roastify.ops.plugins.module_utils.tables import ambiguous, table
 
 
 def test_columns_are_as_wide_as_their_widest_cell():
@@ -15,3 +15,9 @@ def test_columns_are_as_wide_as_their_widest_cell():
 
 def test_a_cell_stays_on_its_line():
     assert table([{"note": "one\n two"}], ["note"]) == ["note", "-------", "one two"]
+
+
+def test_versions_that_do_not_tell_releases_apart():
+    releases = [("1", "a"), ("1", "b"), ("2", "c"), ("2", "c"), ("3", None), ("3", "d"), (None, "e"), (None, "f")]
+    assert ambiguous(releases) == {"1"}
+    assert ambiguous([]) == frozenset()
