@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
 import os
+import threading
 
 import pytest
 from ansible_collections.roastify.ops.plugins.module_utils import releases
@@ -42,6 +44,34 @@ def test_status_says_whether_what_runs_is_what_was_built(fleet):
     assert '\\"intact\\": false' in output or '"intact": false' in output
     # Nobody asked, nobody looked.
     assert "is not what was built" not in status(fleet)
+
+
+class _Healthy(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = b'{"status": "healthy", "version": "1.0.0"}'
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+def test_status_calls_nothing_served_beside_a_host_that_does_not_answer(fleet):
+    assert fleet.stage("r1").returncode == 0
+    (fleet.root / "current").symlink_to("releases/r1")
+    output = status(fleet)
+    assert "here is not healthy" in output
+    assert "NOT SERVING: here, of hosts that have the same release; see playbooks/doctor.yml." in output
+    assert "All hosts serve" not in output
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Healthy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        output = status(fleet, app_release_port=server.server_port)
+        server.shutdown()
+    assert "All hosts serve the same release." in output and "NOT SERVING" not in output
 
 
 def test_a_release_of_the_same_artifact_needs_no_transfer(fleet):
