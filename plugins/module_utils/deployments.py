@@ -98,7 +98,7 @@ def append_record(journal: Path, record: Record) -> None:
         record: the event.
 
     Raises:
-        OSError: the disk is full or the file cannot be written.
+        OSError: the disk is full or the file cannot be written; the journal is as it was.
     """
     line = json.dumps(record.as_dict(), ensure_ascii=False) + "\n"
     descriptor = os.open(journal, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
@@ -106,7 +106,13 @@ def append_record(journal: Path, record: Record) -> None:
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             line = "\n" + line  # a run died in the middle of a line: keep it, but don't continue it
-        os.write(descriptor, line.encode())
-        os.fsync(descriptor)
+        try:
+            left = memoryview(line.encode())
+            while left:  # on a disk that is about to be full, a part is written and no error is told
+                left = left[os.write(descriptor, left) :]
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, size)  # nobody else writes: the lock of the deployment is held
+            raise
     finally:
         os.close(descriptor)

@@ -44,6 +44,35 @@ def problems(info: Mapping[str, Any], manifest: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def peers(batches: Sequence[Sequence[str]], hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Batches that would leave nobody to serve while their hosts are out of the load balancer.
+
+    Hosts of earlier batches serve the new release by then: their gate has opened, or the deployment has ended.
+
+    Args:
+        batches: in which the hosts are switched.
+        hosts: of each its info, as module release_info gives it.
+
+    Returns:
+        A sentence for each of them, with what to do.
+    """
+    serving = {host for host, info in hosts.items() if (info["health"] or {}).get("healthy")}
+    everyone = [host for batch in batches for host in batch]
+    found = []
+    well = set(serving)
+    for batch in batches:
+        others = [host for host in everyone if host not in batch]
+        if others and serving & set(batch) and not well & set(others):
+            found.append(
+                f"while {', '.join(batch)} would be out of the load balancer nobody would serve: "
+                f"{', '.join(others)} {'are' if len(others) > 1 else 'is'} not healthy. What to do: mend that first "
+                "(playbooks/doctor.yml), or leave hosts in the load balancer while they are switched: "
+                "-e deploy_drain=false"
+            )
+        well |= set(batch)
+    return found
+
+
 def plan(
     hosts: Mapping[str, Mapping[str, Any]], manifest: Mapping[str, Any], release: str, batches: Sequence[Sequence[str]]
 ) -> list[dict[str, Any]]:

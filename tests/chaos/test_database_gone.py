@@ -74,7 +74,7 @@ def test_right_before_the_migration(fleet: Fleet, artifacts: dict[str, str], rea
     finally:
         drill.on(database, START)
     assert status != 0
-    assert "090_slow" not in drill.on(database, "su postgres -c 'psql -d roastify -Atc \"TABLE schema_migrations\"'")
+    assert "090_slow" not in drill.on(database, "su postgres -c 'psql -d roastify -Atc \"TABLE migrations\"'")
     everything_is_as_before(fleet, readers, "database gone late")
 
 
@@ -91,5 +91,5 @@ def test_in_the_middle_of_the_migration(
     with drill.fault(database, "pkill -QUIT -o -x postgres; sleep 1", f"systemctl reset-failed; {START}"):
         status = run.wait()
     assert status != 0
-    assert "090_slow" not in drill.on(database, "su postgres -c 'psql -d roastify -Atc \"TABLE schema_migrations\"'")
+    assert "090_slow" not in drill.on(database, "su postgres -c 'psql -d roastify -Atc \"TABLE migrations\"'")
     everything_is_as_before(fleet, readers, "database gone during")

@@ -1,5 +1,9 @@
 """The journal of deployments."""
 
+import resource
+import signal
+
+import pytest
 from ansible_collections.roastify.ops.plugins.module_utils import deployments
 from ansible_collections.roastify.ops.plugins.module_utils.deployments import Record
 
@@ -36,3 +40,20 @@ def test_a_line_cut_off_by_a_power_failure_is_passed_over_and_not_continued(tmp_
     deployments.append_record(journal, deployed("b", "a"))
 
     assert [record.release for record in deployments.read_records(journal)] == ["a", "b"]
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_line(tmp_path):
+    """A write that only partly fits is no error to the kernel; the next one is. So it is with a limit of the size."""
+    journal = tmp_path / "deployments.jsonl"
+    deployments.append_record(journal, deployed("a"))
+    before = journal.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            deployments.append_record(journal, deployed("b", "a"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert journal.read_bytes() == before

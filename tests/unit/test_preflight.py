@@ -84,3 +84,23 @@ def test_the_plan_says_what_happens_on_each_host():
 )
 def test_ranges_of_versions(version, wanted, expected):
     assert preflight.satisfies(version, wanted) is expected
+
+
+@pytest.mark.parametrize(
+    ("batches", "well", "lonely"),
+    [
+        ([["app1"], ["app2", "app3"]], "app1 app2 app3", []),
+        ([["app1"], ["app2", "app3"]], "app1", ["app1"]),
+        ([["app1"], ["app2", "app3"]], "app2 app3", []),
+        ([["app1", "app2"], ["app3"]], "app1 app2", ["app1, app2"]),
+        # Nobody serves yet, and a whole fleet at once never leaves the load balancer.
+        ([["app1"], ["app2", "app3"]], "", []),
+        ([["app1", "app2", "app3"]], "app1", []),
+    ],
+)
+def test_somebody_serves_while_a_batch_is_out_of_the_load_balancer(batches, well, lonely):
+    hosts = {host: {"health": {"healthy": host in well.split()}} for host in ("app1", "app2", "app3")}
+    hosts["app3"] = hosts["app3"] if "app3" in well else {"health": None}
+    found = preflight.peers(batches, hosts)
+    assert [sentence.partition(" would be")[0].removeprefix("while ") for sentence in found] == lonely
+    assert all("deploy_drain=false" in sentence for sentence in found)
