@@ -11,6 +11,8 @@ export MYPY_CACHE_DIR := $(CURDIR)/.cache/mypy
 export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 pytest := python -m pytest -o cache_dir=.cache/pytest
+# Two at a time, each file by one of them: most tests wait for something else than the processor.
+two := -n 2 --dist loadfile
 # Where podman's own settings do not work, tools/bootstrap has written some that do.
 engine := if [ -f .cache/containers.conf ]; then export CONTAINERS_CONF=$(CURDIR)/.cache/containers.conf; fi;
 
@@ -41,10 +43,10 @@ lint: setup-tests ## Check YAML, roles, playbooks and Python
 	@echo "==> lint: mypy" && mypy collections/ansible_collections/roastify/ops/plugins/module_utils tools
 
 unit: setup-tests ## Test the Python code
-	@echo "==> unit"; $(pytest) tests/unit
+	@echo "==> unit"; $(pytest) $(two) tests/unit
 
 integration: setup-tests ## Test against real services: PostgreSQL, HTTP
-	@echo "==> integration"; $(engine) $(pytest) tests/integration
+	@echo "==> integration"; $(engine) $(pytest) $(two) tests/integration
 
 molecule: setup-tests ## Test the roles on a fleet of their own; it is removed at the end, also after a failure
 	@echo "==> molecule"; $(engine) trap 'molecule destroy; exit 130' INT TERM; molecule test --destroy=always
