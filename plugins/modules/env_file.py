@@ -63,6 +63,12 @@ options:
       - What messages call the place where the variables come from, so that a reader knows where to correct them.
     type: str
     default: variables
+  port:
+    description:
+      - TCP port on which a deployment asks the application for its health. A variable C(PORT), or its default in the
+        schema, that names another is an error, since the application would never be seen healthy. V(0) is for none.
+    type: int
+    default: 0
   header:
     description:
       - Comment at the top of the file.
@@ -160,6 +166,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.roastify.ops.plugins.module_utils import dotenv, env_file, env_input
+from ansible_collections.roastify.ops.plugins.module_utils.env_port import PORT, port_problems
 from ansible_collections.roastify.ops.plugins.module_utils.env_schema import Schema, SchemaError
 from ansible_collections.roastify.ops.plugins.module_utils.env_sources import Source, merge
 
@@ -200,6 +207,7 @@ def main() -> None:
             "environment": {"type": "str"},
             "unknown": {"type": "str", "choices": ["ignore", "warning", "error"]},
             "source": {"type": "str", "default": "variables"},
+            "port": {"type": "int", "default": 0},
             "header": {
                 "type": "str",
                 "default": "Managed by Ansible. Changes made here are lost with the next deployment.",
@@ -226,6 +234,9 @@ def main() -> None:
         module.fail_json(msg=str(error))
     report = schema.validate_variables(merged.variables, options["environment"] or "", options["unknown"])
     report.problems += merged.problems
+    if options["port"]:
+        rules = schema.variables.get(PORT, {})
+        report.problems += port_problems(merged.variables, rules, options["environment"] or "", options["port"])
     # The heading of the message names the source: a place says more than that, or nothing.
     places = {name: place for name, place in merged.places.items() if place != options["source"]}
     problems = [dict(problem.as_dict(), place=merged.places.get(problem.variable)) for problem in report.problems]

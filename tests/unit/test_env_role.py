@@ -132,6 +132,22 @@ def test_a_bad_environment_changes_nothing_and_lists_everything(playbook: Playbo
         assert_silent(output)
 
 
+def test_a_port_where_nobody_asks_for_the_health_is_a_problem(playbook: Playbook) -> None:
+    tasks = [
+        {
+            "ansible.builtin.import_role": {"name": "roastify.ops.app_env", "tasks_from": "validate"},
+            "vars": {"app_env_port": 5001, "app_env_fail": False},
+        },
+        {"ansible.builtin.debug": {"msg": "{{ app_env_problems }}"}},
+    ]
+    status, output = playbook.run(tasks, GOOD)
+    assert status == 0, output
+    text = " ".join(output.split())
+    assert "is not fit for production: 1 problem" in text
+    assert "PORT is 5000, but a deployment asks the application for its health at port 5001" in text
+    assert playbook.role(GOOD, "-e", "app_env_port=5000", entry="validate")[0] == 0
+
+
 def test_validation_alone_changes_nothing(playbook: Playbook) -> None:
     status, output = playbook.role(GOOD, "-vvv", entry="validate")
     assert status == 0, output
