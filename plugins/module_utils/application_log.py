@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.roastify.ops.plugins.module_utils import dotenv
 from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Pm2, Worker
@@ -23,6 +25,13 @@ _TAIL = 16_384
 _SECRET_NAME = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|PRIVATE|DATABASE_URL|DSN", re.IGNORECASE)
 #: Shorter values ("true", "5432") would mask half of a log without hiding anything.
 _SECRET_LENGTH = 6
+#: Lines that tell why a release ends again and again; every start says the same.
+_TELLING_LINES = 8
+#: What Node.js prints around the message of an error.
+_NOISE = re.compile(r"\s+at\s|\s*\^+\s*$|\s*$|Node\.js v\d|\(Use `node --trace-")
+#: Levels of log entries below a warning, as bunyan and pino number them and as others name them.
+_ROUTINE = re.compile(r"trace|debug|verbose|http|info|notice|log", re.IGNORECASE)
+_WARNING = 40
 #: So many new starts of a worker that is down again are no accident any more.
 _LOOP = 3
 
@@ -53,6 +62,47 @@ def masked(lines: Sequence[str], *releases: Release | None) -> list[str]:
             line = line.replace(secret, "********")
         readable.append(line if len(line) <= _LINE_LENGTH else f"{line[:_LINE_LENGTH]}...")
     return readable
+
+
+def telling(lines: Sequence[str]) -> list[str]:
+    """Of a log, the few lines that say what is wrong.
+
+    Stack frames, entries below a warning and what an earlier start said as well are left out; of a JSON entry the
+    message is told.
+
+    Args:
+        lines: what was logged, oldest first.
+
+    Returns:
+        The last of them; the last lines as they are if none says more than others.
+    """
+    last: dict[str, str] = {}
+    for line in lines:
+        for told in _messages_of(line):
+            if not _NOISE.match(told):
+                # Process ids, ports and times differ from start to start.
+                key = re.sub(r"\d+", "#", told)
+                last.pop(key, None)
+                last[key] = told
+    return list(last.values())[-_TELLING_LINES:] or [line for line in lines if line.strip()][-3:]
+
+
+def _messages_of(line: str) -> Iterator[str]:
+    """The lines of what a line of a log says; nothing if it is an entry of everyday."""
+    entry: Any = None
+    if line.startswith("{"):
+        with contextlib.suppress(ValueError, RecursionError):
+            entry = json.loads(line)
+    if not isinstance(entry, dict):
+        yield line
+        return
+    level = entry.get("level", entry.get("severity"))
+    if _ROUTINE.fullmatch(level) if isinstance(level, str) else isinstance(level, int) and level < _WARNING:
+        return
+    error = entry.get("error") or entry.get("err")
+    cause = error.get("message") if isinstance(error, dict) else error
+    texts = [text for text in (entry.get("message") or entry.get("msg"), cause) if isinstance(text, str) and text]
+    yield from (": ".join(texts) or line).splitlines()
 
 
 class ApplicationLog:
@@ -96,7 +146,7 @@ def restart_loop(pm2: Pm2, live: Release, workers: Sequence[Worker]) -> list[str
         workers: PM2's list.
 
     Returns:
-        A sentence and the last lines of the log; nothing if there is no such loop.
+        A sentence and the lines of the log that tell why; nothing if there is no such loop.
     """
     looping = [
         worker
@@ -112,6 +162,6 @@ def restart_loop(pm2: Pm2, live: Release, workers: Sequence[Worker]) -> list[str
     how = f", the last time with exit code {' and '.join(codes)}" if codes else ""
     return [
         f"release {live.id} ends as soon as it starts: PM2 has started {len(looping)} of {len(workers)} workers "
-        f"{restarts} times again{how}. The end of its log:",
-        *masked(ApplicationLog(pm2, live).tail(), live),
+        f"{restarts} times again{how}. Its log says:",
+        *masked(telling(ApplicationLog(pm2, live).tail()), live),
     ]

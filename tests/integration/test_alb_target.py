@@ -427,23 +427,23 @@ REPAIR = ("-e", "doctor_repair=true")
 
 def test_the_doctor_puts_a_healthy_host_back(clinic: Clinic, group: Group) -> None:
     told = clinic.run()
-    assert "app1: everything is as it should be" in told
-    assert "app2: this host is out of the load balancer: it gets no requests (can be mended)" in told
+    assert "[app1] => msg: everything is as it should be" in told
+    assert "[app2] => msg: |- this host is out of the load balancer: it gets no requests (can be mended)" in told
     told = clinic.run(*REPAIR, "--check")
-    assert "app2: this host is out of the load balancer: it gets no requests (mended)" in told
+    assert "[app2] => msg: |- this host is out of the load balancer: it gets no requests (mended)" in told
     assert group.states()[1] != "healthy"
     told = clinic.run(*REPAIR)
-    assert "app2: this host is out of the load balancer: it gets no requests (mended)" in told
+    assert "[app2] => msg: |- this host is out of the load balancer: it gets no requests (mended)" in told
     assert group.states() == ["healthy", "healthy"]
-    assert "app2: everything is as it should be" in clinic.run(*REPAIR)
+    assert "[app2] => msg: everything is as it should be" in clinic.run(*REPAIR)
 
 
 def test_the_doctor_does_not_put_back_what_is_ill(clinic: Clinic, group: Group) -> None:
     ill = {"what": "it is ill", "remedy": "see why", "repairable": False, "evidence": []}
     clinic.finds("app2", {**WELL, "healthy": False, "findings": [ill], "lines": ["it is ill", "  What to do: see why"]})
     told = clinic.run(*REPAIR)
-    assert "app2: it is ill" in told and "see why" in told
-    assert "this host is out of the load balancer: it gets no requests" in told and "mended" not in told
+    assert "[app2] => msg:" in told and "it is ill" in told and "see why" in told
+    assert "[app2] => msg: |- this host is out of the load balancer: it gets no requests" in told and "mended" not in told
     assert group.states()[1] != "healthy"
 
 

@@ -59,9 +59,48 @@ def test_a_restart_loop_is_told_with_its_reason_and_without_secrets(host, tmp_pa
     told = application_log.restart_loop(pm2, host.release("a"), [worker(host), worker(host, restarts=5)])
     assert told == [
         "release a ends as soon as it starts: PM2 has started 2 of 2 workers 12 times again, the last time with exit "
-        "code 78. The end of its log:",
+        "code 78. Its log says:",
         "cannot start: PG_HOST is not set, password ********",
     ]
+
+
+def test_the_log_of_a_loop_is_told_once_and_without_what_is_around_it():
+    start = [
+        "/srv/shop/releases/a/server.js:12",
+        "  start();",
+        "  ^",
+        "",
+        "Error: listen EADDRINUSE: address already in use 127.0.0.1:5000",
+        "    at Server.setupListenHandle [as _listen2] (node:net:1463:16)",
+        "    at node:internal/main/run_main_module:23:47",
+        "",
+        "Node.js v18.20.8",
+        "(Use `node --trace-warnings ...` to show where the warning was created)",
+    ]
+    entries = [
+        {"level": "info", "message": "starting", "pid": 4711},
+        {"level": 30, "msg": "connected"},
+        {"level": "error", "message": "cannot start: not fit\n  - .env: PORT is not set", "pid": 4711},
+        {"level": 50, "msg": "no database", "err": {"message": "timeout"}},
+        {"text": "of another shape"},
+    ]
+    log = [*start * 3, *map(json.dumps, entries * 2), "{broken", "[]"]
+    assert application_log.telling(log) == [
+        "  start();",
+        "Error: listen EADDRINUSE: address already in use 127.0.0.1:5000",
+        "cannot start: not fit",
+        "  - .env: PORT is not set",
+        "no database: timeout",
+        '{"text": "of another shape"}',
+        "{broken",
+        "[]",
+    ]
+
+
+def test_a_log_of_everyday_entries_is_told_as_it_is():
+    log = [*(json.dumps({"level": "info", "message": f"step {number}"}) for number in range(9)), ""]
+    assert application_log.telling(log) == log[6:9]
+    assert application_log.telling([]) == []
 
 
 @pytest.mark.parametrize(
