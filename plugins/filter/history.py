@@ -8,11 +8,16 @@ short_description: The deployments of a fleet, out of the journals of its hosts
 version_added: 0.1.0
 author: The roastify.ops maintainers (!UNKNOWN)
 description: Puts what the hosts recorded of the same deployment into one row.
+positional: apart
 options:
   _input:
     description: The journal of each host, as M(roastify.ops.release_info) gives it.
     type: dict
     required: true
+  apart:
+    description: For people, the id of a release in place of its version where another release has the same version.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""

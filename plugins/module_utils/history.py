@@ -4,24 +4,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.roastify.ops.plugins.module_utils.deployments import FAILED, ROLLED_BACK, STARTED, SUCCEEDED
+from ansible_collections.roastify.ops.plugins.module_utils.tables import ambiguous
 
 #: Of what hosts say differently of one deployment, the first of these tells how it ended for the fleet.
 _WORST_FIRST = (FAILED, STARTED, SUCCEEDED)
 
 
-def history(journals: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+def history(journals: Mapping[str, Sequence[Mapping[str, Any]]], apart: bool = False) -> list[dict[str, Any]]:
     """Each deployment once, the newest last.
 
     Args:
         journals: records of each host, oldest first, as the journal has them.
+        apart: for people: the id of a release in place of its version where another release has the same version.
 
     Returns:
         Of each deployment: `at`, `action`, `status` (`unfinished` if a host never learnt how it ended), `version`,
-        `from` (the version before), `by`, `hosts` (those that have a record), `deployment` and `reason`.
+        `release` (its id), `from` and `from release` (those before), `by`, `hosts` (those that have a record),
+        `deployment` and `reason`.
     """
     runs: dict[str, dict[str, Any]] = {}
     ends: dict[str, dict[str, str]] = {}
@@ -37,7 +40,9 @@ def history(journals: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[st
                     "action": record["action"],
                     "status": "",
                     "version": record["version"],
+                    "release": record.get("release"),
                     "from": record.get("previousVersion"),
+                    "from release": record.get("previousRelease"),
                     "by": record.get("deployedBy"),
                     "hosts": "",
                     "deployment": identifier,
@@ -52,4 +57,15 @@ def history(journals: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[st
         worst = next(status for status in _WORST_FIRST if status in statuses.values())
         row["status"] = "unfinished" if worst == STARTED else worst
         row["hosts"] = ", ".join(sorted(statuses))
+    if apart:
+        _tell_apart(runs.values())
     return sorted(runs.values(), key=lambda row: (row["at"], row["deployment"]))
+
+
+def _tell_apart(rows: Iterable[dict[str, Any]]) -> None:
+    pairs = (("version", "release"), ("from", "from release"))
+    alike = ambiguous((row[version], row[release]) for row in rows for version, release in pairs)
+    for row in rows:
+        for version, release in pairs:
+            if row[version] in alike:
+                row[version] = row[release] or row[version]

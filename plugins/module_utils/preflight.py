@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.roastify.ops.plugins.module_utils.releases import SPACE_RESERVE
+from ansible_collections.roastify.ops.plugins.module_utils.tables import ambiguous
 
 _COMPARATOR = re.compile(r"(>=|<=|>|<|=|\^|~)?\s*v?(\d+|[xX*])(?:\.(\d+|[xX*]))?(?:\.(\d+|[xX*]))?(?:[-+]\S*)?")
 _MEBIBYTE = 2**20
@@ -85,7 +86,13 @@ def plan(
         batches: in which the hosts are switched.
     """
     batch_of = {host: number for number, batch in enumerate(batches, 1) for host in batch}
-    return [_row(host, info, manifest, release, batch_of.get(host)) for host, info in hosts.items()]
+    rows = [_row(host, info, manifest, release, batch_of.get(host)) for host, info in hosts.items()]
+    lives = [info["live"] or {} for info in hosts.values()]
+    alike = ambiguous([(live.get("version"), live.get("id")) for live in lives] + [(manifest.get("version"), release)])
+    for row, live in zip(rows, lives):
+        if row["serves"] in alike:
+            row["serves"] = live["id"]
+    return rows
 
 
 def _row(

@@ -23,13 +23,33 @@ def test_hosts_tell_of_one_deployment_once():
         "action": "deploy",
         "status": "succeeded",
         "version": "2",
+        "release": None,
         "from": "1",
+        "from release": None,
         "by": "ann",
         "hosts": "app1, app2",
         "deployment": "d1",
         "reason": None,
     }
     assert (second["status"], second["hosts"], second["reason"]) == ("failed", "app1", "app2: no space")
+
+
+def test_releases_of_one_version_are_told_apart_for_people():
+    first = {"release": "a", "version": "1"}
+    second = {"release": "b", "version": "1", "previousVersion": "1", "previousRelease": "a"}
+    third = {"release": "c", "version": "2", "previousVersion": "1", "previousRelease": "b"}
+    journal = {
+        "app1": [
+            record("d1", "succeeded", "T1", **first),
+            record("d2", "succeeded", "T2", **second),
+            record("d3", "succeeded", "T3", **third),
+        ]
+    }
+    told = [(row["version"], row["from"]) for row in history(journal, apart=True)]
+    assert told == [("a", None), ("b", "a"), ("2", "b")]
+    rows = history(journal)
+    assert [(row["version"], row["release"]) for row in rows] == [("1", "a"), ("1", "b"), ("2", "c")]
+    assert [row["from release"] for row in rows] == [None, "a", "b"]
 
 
 def test_what_no_host_saw_the_end_of_is_unfinished_and_one_failure_is_the_fleets():

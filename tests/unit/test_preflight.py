@@ -54,6 +54,25 @@ def test_the_plan_says_what_happens_on_each_host():
     assert rows[3]["serves"] is None and rows[3]["healthy"] is None
 
 
+def test_the_plan_shows_ids_where_versions_do_not_tell_releases_apart():
+    fleet = {
+        "app1": host(live={"id": "r2", "version": "2"}),
+        "app2": host(live={"id": "r1", "version": "1"}),
+        "app3": host(live=None),
+    }
+    plan = [["app1", "app2", "app3"]]
+    assert [row["serves"] for row in preflight.plan(fleet, {**MANIFEST, "version": "2"}, "r3", plan)] == [
+        "r2",
+        "1",
+        None,
+    ]
+    assert [row["serves"] for row in preflight.plan(fleet, {**MANIFEST, "version": "3"}, "r3", plan)] == [
+        "2",
+        "1",
+        None,
+    ]
+
+
 @pytest.mark.parametrize(
     ("version", "wanted", "expected"),
     [
