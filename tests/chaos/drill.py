@@ -313,7 +313,8 @@ journal = []
 try:
     with open(f"{root}/deployments.jsonl") as stream:
         for line in stream:
-            journal.append(json.loads(line))
+            record = json.loads(line)
+            journal += [record] if "deploymentId" in record else []
 except FileNotFoundError:
     pass
 timer = subprocess.run(["systemctl", "is-active", f"deadman-{name}.timer"], capture_output=True, text=True)
