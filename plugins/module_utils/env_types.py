@@ -184,6 +184,9 @@ def _boolean(value: str, rules: Rules) -> Finding | None:
     return Finding("boolean", "is not a boolean", "Write true or false, in lower case.")
 
 
+_ENCODE = "Write user names and passwords in a URL percent-encoded (@ is %40, / is %2F, # is %23)."
+
+
 def _url(value: str, rules: Rules) -> Finding | None:
     schemes = [str(scheme) for scheme in rules.get("schemes", ("http", "https"))]
     wanted = " or ".join(f"{scheme}://" for scheme in schemes)
@@ -199,11 +202,10 @@ def _url(value: str, rules: Rules) -> Finding | None:
     if parts.scheme not in schemes:
         return Finding("url_scheme", f"does not begin with {wanted}", f"Begin it with {wanted}.")
     if not host or not check_host_name(host):
-        return Finding(
-            "url",
-            "has no valid host name",
-            "Write user names and passwords in a URL percent-encoded (@ is %40, / is %2F, # is %23).",
-        )
+        return Finding("url", "has no valid host name", _ENCODE)
+    # The host of postgres://user:pass@word/x@db is word, since a password ends at the first of @, /, ? and #.
+    if rules.get("credentials") and value.count("@") > ("@" in parts.netloc):
+        return Finding("url", "has an @ in its password or path that is not encoded", _ENCODE)
     if (parts.username is not None or parts.password is not None) and not rules.get("credentials"):
         return Finding("url_credentials", "holds a user name or password", "Put those in variables of their own.")
     return _local_host(host, rules)
@@ -378,9 +380,14 @@ _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u00a0\u00ad\u200b-\u200f\u
 _SMART_QUOTES = re.compile("[\u2018\u2019\u201c\u201d]")
 
 
+def has_invisible(value: str) -> bool:
+    """Whether a value of any type holds a character that nobody sees and nobody meant, or bytes that are no UTF-8."""
+    return bool(_INVISIBLE.search(value))
+
+
 def check(kind: str, value: str, rules: Rules) -> Finding | None:
     """The first broken rule of one value. Whether it may be missing or empty is not asked here."""
-    if _INVISIBLE.search(value) or (not rules.get("multiline") and re.search(r"[\n\t]", value)):
+    if has_invisible(value) or (not rules.get("multiline") and re.search(r"[\n\t]", value)):
         return Finding(
             "invisible_character",
             "holds an invisible character (line end, control character, no-break or zero-width space)",

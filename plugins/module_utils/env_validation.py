@@ -271,7 +271,7 @@ class Validation:
 
     def unknown_names(self) -> None:
         ignored = list(self.schema.data.get("ignore", []))
-        count = 0
+        count = odd = 0
         for name in self.entries:
             if name in self.rules or any(fnmatch.fnmatchcase(name, pattern) for pattern in ignored):
                 continue
@@ -284,6 +284,19 @@ class Validation:
                     WARNING,
                 )
                 continue
+            value = self.entries[name].value
+            if env_types.has_invisible(value) and odd < _MAX_NAMES:
+                odd += 1
+                # Nobody knows its type, but no type has room for this.
+                self.say(
+                    "invisible_character",
+                    name,
+                    f"{name} holds an invisible character, or bytes that are not UTF-8 "
+                    f"(found {env_secrets.describe(value)}).",
+                    "Type the value again instead of pasting it, and save the file as UTF-8.",
+                    WARNING,
+                    env_secrets.describe(value),
+                )
             if self.unknown == "ignore":
                 continue
             count += 1

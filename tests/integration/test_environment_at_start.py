@@ -171,6 +171,7 @@ ODD = [
     "https://[::1]:5", "https://[::1", "https://::1]", "https://[1.2.3.4]", "https://[v1.x]",
     "https://[fe80::1%eth0]/", "https://[::ffff:127.0.0.1]", "https://[::ffff:0.0.0.0]", "https://[::]",
     "https://0.0.0.0", "https://a:99999", "https://a:b", "https://a:", "https://u:p@ss@db.net/", "https://u@db.net",
+    "postgres://u:p@ss/w@db.net", "https://u:12/w@h",
     "https://:p@db.net", "https://@db.net", "postgres://u:p/w@db.net/x", "mqtt+tls://h", "mqtt+tls:x",
     "https://exa mple.net", "https://ex\u2100.net", "https://bücher.net", "https://a..b", "https://-a.net",
     "https://a_b.net", "https://1.2.3", "https://example.com", "https://x.example.org:99999/",

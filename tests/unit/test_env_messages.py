@@ -1,8 +1,8 @@
 """Every rule of an environment's schema with the exact words that people read: tests/data/environment-messages.json.
 
 A case there has a `schema`, perhaps an `environment`, and a .env file as `text` (or a text repeated as `repeat`, an
-inventory as `variables`, several of them as `sources`). `problems` is all that is found in it, `secrets` what must
-not be shown.
+inventory as `variables`, several of them as `sources`; `port` is where a deployment asks). `problems` is all that is
+found in it, `secrets` what must not be shown.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.roastify.ops.plugins.module_utils.env_port import PORT, port_problems
 from ansible_collections.roastify.ops.plugins.module_utils.env_report import Report
 from ansible_collections.roastify.ops.plugins.module_utils.env_schema import Schema
 from ansible_collections.roastify.ops.plugins.module_utils.env_sources import Source, merge
@@ -27,7 +28,11 @@ ENGINE = sorted((ROOT / "plugins/module_utils").glob("env_*.py"))
 def report_of(case: dict[str, Any]) -> Report:
     schema, environment = Schema.load(case["schema"]), case.get("environment", "")
     if "variables" in case:
-        return schema.validate_variables(case["variables"], environment)
+        report = schema.validate_variables(case["variables"], environment)
+        if "port" in case:
+            rules = schema.variables.get(PORT, {})
+            report.problems += port_problems(case["variables"], rules, environment, case["port"])
+        return report
     if "sources" in case:
         merged = merge([Source(source["name"], source["variables"], {}) for source in case["sources"]])
         report = schema.validate_variables(merged.variables, environment)

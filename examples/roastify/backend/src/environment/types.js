@@ -93,6 +93,8 @@ function boolean(value) {
   return finding('boolean', 'is not a boolean', 'Write true or false, in lower case.');
 }
 
+const ENCODE = 'Write user names and passwords in a URL percent-encoded (@ is %40, / is %2F, # is %23).';
+
 function url(value, rules) {
   const schemes = (rules.schemes ?? ['http', 'https']).map(String);
   const wanted = schemes.map((scheme) => `${scheme}://`).join(' or ');
@@ -105,12 +107,10 @@ function url(value, rules) {
   if (!schemes.includes(parts.scheme)) {
     return finding('url_scheme', `does not begin with ${wanted}`, `Begin it with ${wanted}.`);
   }
-  if (!parts.host || !isHostName(parts.host)) {
-    return finding(
-      'url',
-      'has no valid host name',
-      'Write user names and passwords in a URL percent-encoded (@ is %40, / is %2F, # is %23).',
-    );
+  if (!parts.host || !isHostName(parts.host)) return finding('url', 'has no valid host name', ENCODE);
+  // The host of postgres://user:pass@word/x@db is word, since a password ends at the first of @, /, ? and #.
+  if (rules.credentials && value.split('@').length - 1 > Number(parts.credentials)) {
+    return finding('url', 'has an @ in its password or path that is not encoded', ENCODE);
   }
   if (parts.credentials && !rules.credentials) {
     return finding('url_credentials', 'holds a user name or password', 'Put those in variables of their own.');
@@ -273,9 +273,14 @@ const CHECKS = {
   list,
 };
 
+/** Whether a value of any type holds a character that nobody sees and nobody meant, or bytes that are no UTF-8. */
+function hasInvisible(value) {
+  return INVISIBLE.test(value);
+}
+
 /** The first broken rule of one value, or null. Whether it may be missing or empty is not asked here. */
 function check(kind, value, rules) {
-  if (INVISIBLE.test(value) || (!rules.multiline && /[\n\t]/.test(value))) {
+  if (hasInvisible(value) || (!rules.multiline && /[\n\t]/.test(value))) {
     return finding(
       'invisible_character',
       'holds an invisible character (line end, control character, no-break or zero-width space)',
@@ -307,4 +312,4 @@ function check(kind, value, rules) {
   return null;
 }
 
-module.exports = { CHECKS, check, comparable, hostOf };
+module.exports = { CHECKS, check, comparable, hasInvisible, hostOf };

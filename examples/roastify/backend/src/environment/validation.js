@@ -6,7 +6,7 @@ const { and } = require('./file');
 const { count, textOf } = require('./python');
 const { ERROR, Report, WARNING, problem } = require('./report');
 const secrets = require('./secrets');
-const { check, comparable, hostOf } = require('./types');
+const { check, comparable, hasInvisible, hostOf } = require('./types');
 
 // Set by the system or by Node.js itself: a .env file that sets one changes more than the application.
 const RESERVED = /^(?:PATH|HOME|USER|SHELL|PWD|IFS|NODE_OPTIONS|NODE_PATH|PM2_HOME|LD_[^]*|npm_[^]*|PM2_[^]*)$/;
@@ -288,12 +288,27 @@ class Validation {
     const ignored = this.schema.data.ignore ?? [];
     const severity = this.unknown;
     let unknown = 0;
-    for (const name of this.entries.keys()) {
+    let odd = 0;
+    for (const [name, { value }] of this.entries) {
       if (this.rules.has(name) || ignored.some((pattern) => fits(name, pattern))) continue;
       if (RESERVED.test(name)) {
         const remedy = "Remove it from the application's environment.";
         this.say('reserved', name, `${name} belongs to the system or to Node.js.`, remedy, { severity: WARNING });
-      } else if (severity !== 'ignore') {
+        continue;
+      }
+      if (hasInvisible(value) && odd < MOST_NAMES) {
+        odd += 1;
+        const found = secrets.describe(value);
+        // Nobody knows its type, but no type has room for this.
+        this.say(
+          'invisible_character',
+          name,
+          `${name} holds an invisible character, or bytes that are not UTF-8 (found ${found}).`,
+          'Type the value again instead of pasting it, and save the file as UTF-8.',
+          { severity: WARNING, found },
+        );
+      }
+      if (severity !== 'ignore') {
         unknown += 1;
         if (unknown > MOST_NAMES) continue;
         const near = secrets.nearest(name, this.schema.names);
