@@ -5,7 +5,7 @@
 const { createLog } = require('../src/log');
 const { serve } = require('../src/lifecycle');
 
-const { PORT, GENERATION, HEALTH = '200', WARM_UP_MS = '0' } = process.env;
+const { PORT, GENERATION, QUIET_MS, SLOW_MS, HEALTH = '200', WARM_UP_MS = '0' } = process.env;
 const started = Date.now();
 
 serve((request, response) => {
@@ -15,5 +15,12 @@ serve((request, response) => {
     return;
   }
   response.setHeader('X-Release', GENERATION);
-  setTimeout(() => response.end('roasted'), request.url === '/slow' ? 700 : Math.random() * 5);
-}, { host: '127.0.0.1', port: Number(PORT), log: createLog({ level: 'error' }), quietMs: 600, lingerMs: 300, hardLimitMs: 5000 });
+  setTimeout(() => response.end('roasted'), request.url === '/slow' ? Number(SLOW_MS) : Math.random() * 5);
+}, {
+  host: '127.0.0.1',
+  port: Number(PORT),
+  log: createLog({ level: 'error' }),
+  quietMs: Number(QUIET_MS),
+  lingerMs: 300,
+  hardLimitMs: 5000,
+});
