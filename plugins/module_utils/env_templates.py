@@ -9,13 +9,26 @@ The command is env_check: `examples` writes the files, `examples --check` only s
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.roastify.ops.plugins.module_utils.env_schema import Schema
 from ansible_collections.roastify.ops.plugins.module_utils.env_types import text_of
 
-_WIDTH = 100
+_WIDTH = 110
+
+#: What the types are called where their names are not words.
+_KINDS = {
+    "url": "URL",
+    "email": "e-mail address",
+    "regex": "regular expression",
+    "aws_region": "AWS region",
+    "arn": "ARN",
+    "s3_bucket": "S3 bucket",
+    "log_group": "log group",
+    "path": "absolute path",
+    "json": "JSON",
+}
 
 
 def render(schema: Schema, name: str, schema_file: str = "env.schema.yml") -> str:
@@ -24,7 +37,7 @@ def render(schema: Schema, name: str, schema_file: str = "env.schema.yml") -> st
     environment = str(template["environment"])
     lines = [
         f"# {template.get('title', name)}",
-        f"# Generated from {schema_file}; change it there. Values in <> are secrets to be filled in.",
+        f"# Generated from {schema_file}; change it there. Fill in what stands in <>.",
     ]
     section = ""
     for variable in schema.variables:
@@ -34,7 +47,12 @@ def render(schema: Schema, name: str, schema_file: str = "env.schema.yml") -> st
         if rules.get("section", "") != section:
             section = str(rules.get("section", ""))
             lines += ["", f"# --- {section} ---"]
-        lines += textwrap.wrap(_comment(rules), _WIDTH, initial_indent="# ", subsequent_indent="#   ")
+        lines += textwrap.wrap(
+            _comment(rules, _group(schema, variable, environment)),
+            _WIDTH,
+            initial_indent="# ",
+            subsequent_indent="#   ",
+        )
         overrides: Mapping[str, Any] = template.get("examples") or {}
         example = overrides.get(variable, rules.get("example", rules.get("default", "")))
         optional = not rules.get("required") and variable not in overrides and "example" not in rules
@@ -45,16 +63,30 @@ def render(schema: Schema, name: str, schema_file: str = "env.schema.yml") -> st
     return "\n".join(lines) + "\n"
 
 
-def _comment(rules: Mapping[str, Any]) -> str:
+def _group(schema: Schema, variable: str, environment: str) -> str:
+    """Name of the group of a variable that is set as a whole or not at all; empty if it is in none."""
+    for group in schema.data.get("groups") or ():
+        holds = environment in group.get("environments", [environment])
+        if group["rule"] == "all_or_none" and variable in group["variables"] and holds:
+            return str(group.get("name", ""))
+    return ""
+
+
+def _or_of(items: Sequence[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} or {items[-1]}"
+
+
+def _comment(rules: Mapping[str, Any], group: str) -> str:
     parts = [str(rules.get("description", ""))]
     kind = str(rules.get("type", "string"))
     limits = []
     if "values" in rules:
-        limits.append(" or ".join(text_of(item) for item in rules["values"]))
+        allowed = [text_of(item) for item in rules["values"]]
+        limits.append(_or_of(allowed) if len(allowed) > 1 else f"must be {allowed[0]}")
     elif kind not in ("string", "enum"):
-        limits.append(kind.replace("_", " "))
+        limits.append(_KINDS.get(kind, kind))
     if kind == "url" and "schemes" in rules:
-        limits.append("beginning with " + " or ".join(f"{scheme}://" for scheme in rules["schemes"]))
+        limits.append("beginning with " + _or_of([f"{scheme}://" for scheme in rules["schemes"]]))
     for low, high, unit in (("min", "max", ""), ("min_length", "max_length", " characters")):
         if low in rules and high in rules:
             limits.append(f"{rules[low]} to {rules[high]}{unit}")
@@ -67,7 +99,7 @@ def _comment(rules: Mapping[str, Any]) -> str:
     elif "default" in rules:
         limits.append(f"default {text_of(rules['default'])}")
     else:
-        limits.append("optional")
+        limits.append(f"optional: all of {group} or none" if group else "optional")
     return f"{parts[0]} ({', '.join(limits)})"
 
 

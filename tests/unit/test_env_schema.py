@@ -336,6 +336,35 @@ def test_the_examples_are_made_from_the_schema() -> None:
         assert written == text, f"{relative} is out of date: see the head of env.schema.yml"
 
 
+def test_an_example_says_in_words_what_a_variable_takes() -> None:
+    own = schema(
+        {
+            "MODE": {"type": "enum", "values": ["a", "b", "c"], "description": "Mode"},
+            "ONLY": {"values": [True], "type": "boolean", "required": True, "description": "Only"},
+            "LINK": {"type": "url", "schemes": ["http", "https"], "description": "Link"},
+            "USER": {"description": "User"},
+            "PASS": {"description": "Pass", "example": "<pass>"},
+        },
+        environments={"e": {}},
+        groups=[{"name": "the login", "rule": "all_or_none", "variables": ["USER", "PASS"]}],
+        templates={"t": {"file": "t.example", "environment": "e"}},
+    )
+    assert env_templates.render(own, "t").splitlines() == [
+        "# t",
+        "# Generated from env.schema.yml; change it there. Fill in what stands in <>.",
+        "# Mode (a, b or c, optional)",
+        "#MODE=",
+        "# Only (must be true, required)",
+        "ONLY=",
+        "# Link (URL, beginning with http:// or https://, optional)",
+        "#LINK=",
+        "# User (optional: all of the login or none)",
+        "#USER=",
+        "# Pass (optional: all of the login or none)",
+        "PASS=<pass>",
+    ]
+
+
 def test_the_examples_lack_nothing_but_real_values() -> None:
     for text in env_templates.files(SCHEMA).values():
         report = SCHEMA.validate_text(text, "production")
