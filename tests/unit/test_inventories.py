@@ -71,6 +71,12 @@ def ansible(command: str, *arguments: str, home: Path) -> subprocess.CompletedPr
     )
 
 
+def test_the_sandbox_says_how_often_its_balancer_asks() -> None:
+    # HAProxy does not tell it: the time that a switch may take follows from what the inventory says.
+    interval = load(ROOT / "roles" / "sandbox" / "defaults" / "main.yml")["sandbox_balancer_check_interval"]
+    assert f"{variables('local')['alb_target_check_interval']}s" == interval
+
+
 @pytest.mark.parametrize("inventory", ALL)
 def test_every_inventory_has_the_shared_facts(inventory: str) -> None:
     own = variables(inventory)
