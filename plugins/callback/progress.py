@@ -14,8 +14,9 @@ description:
   - A phase is a role or an include that a play names; steps that stand alone are told if they change something,
     fail or take long.
   - On a terminal the last line shows what is under way. Elsewhere there are only plain lines with the elapsed time.
-  - Of a result only the message, the health answers, the release and, with C(--diff), the difference are shown. With
-    C(-v) and more it does what P(ansible.builtin.default#callback) does, and shows results in full.
+  - Of a result only the message, the health answers, the release, file and line of a value that could not be used and,
+    with C(--diff), the difference are shown. With C(-v) and more it does what
+    P(ansible.builtin.default#callback) does, and shows results in full.
   - Colours follow E(NO_COLOR), E(ANSIBLE_NOCOLOR) and E(ANSIBLE_FORCE_COLOR); without colours there is no live line.
 requirements:
   - set as stdout callback in the configuration
