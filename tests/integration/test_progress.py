@@ -131,7 +131,9 @@ class Project:
         return [str(BIN / "ansible-playbook"), "-i", "hosts.yml", *arguments]
 
     def environment(self, **more):
-        kept = {key: value for key, value in os.environ.items() if not re.match("ANSIBLE_|NO_COLOR|FORCE_COLOR", key)}
+        # COLUMNS: what runs tests side by side tells its children how wide a terminal is.
+        foreign = "ANSIBLE_|NO_COLOR|FORCE_COLOR|COLUMNS"
+        kept = {key: value for key, value in os.environ.items() if not re.match(foreign, key)}
         return {
             **kept,
             "PATH": f"{BIN}:{os.environ['PATH']}",
