@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 from ansible_collections.roastify.ops.plugins.module_utils import application_log, health
@@ -114,15 +115,57 @@ def _candidate(pm2: Pm2, release: Release, service: Service, log: IO[bytes]) -> 
             process.wait()
 
 
-def require_free(port: int) -> None:
+def candidates(releases: Path, port: int) -> list[int]:
+    """Process ids of candidates of this application: a module goes on for a while when its controller is killed.
+
+    Args:
+        releases: the directory of the releases that they run from.
+        port: that they were given.
+    """
+    found = []
+    top = Path(os.path.realpath(releases))
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            environment = Path("/proc", name, "environ").read_bytes().split(b"\0")
+            home = Path(os.readlink(f"/proc/{name}/cwd"))
+            if {b"RELEASE_CANDIDATE=1", b"PORT=%d" % port} <= set(environment) and top in home.parents:
+                found.append(int(name))
+    return found
+
+
+def end_candidates(releases: Path, port: int) -> None:
+    """End what a killed deployment still tries out; the lock says that no other is at it.
+
+    Nothing but the engine's own requests ever reached it.
+
+    Args:
+        releases: the directory of the releases that they run from.
+        port: that they were given.
+    """
+    deadline = time.monotonic() + 5
+    while left := candidates(releases, port):
+        for process in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.05)
+
+
+def require_free(port: int, releases: Path | None = None) -> None:
     """See that nobody listens on a port of the loopback address.
 
     Args:
         port: on which a release is to be tried out.
+        releases: a candidate from this directory may: whoever has the lock of the deployment ends it.
 
     Raises:
-        OperationError: somebody does.
+        OperationError: somebody else does.
     """
+    if releases is not None and candidates(releases, port):
+        return
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -157,6 +200,7 @@ def try_out(pm2: Pm2, release: Release, service: Service) -> health.Gate:
     Raises:
         OperationError: the release did not become healthy, or did not stay so; nothing was switched.
     """
+    end_candidates(release.directory.parent, service.candidate_port)
     require_free(service.candidate_port)
     with tempfile.TemporaryFile() as log, _candidate(pm2, release, service, log) as process:
         started = time.monotonic()

@@ -210,7 +210,7 @@ def main():
 
     attempt(host.require)
     if module.params["candidate_port"]:
-        attempt(lambda: switching.require_free(module.params["candidate_port"]))
+        attempt(lambda: switching.require_free(module.params["candidate_port"], host.releases))
     pm2 = attempt(lambda: pm2_of(module.params))
     live = attempt(host.live)
     kept = host.kept()
