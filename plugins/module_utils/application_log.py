@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ _ROUTINE = re.compile(r"trace|debug|verbose|http|info|notice|log", re.IGNORECASE
 _WARNING = 40
 #: So many new starts of a worker that is down again are no accident any more.
 _LOOP = 3
+#: How often it is looked whether a worker is down, with a second between.
+_LOOKS = 4
 
 
 def secrets_of(*releases: Release | None) -> list[str]:
@@ -148,13 +151,18 @@ def restart_loop(pm2: Pm2, live: Release, workers: Sequence[Worker]) -> list[str
     Returns:
         A sentence and the lines of the log that tell why; nothing if there is no such loop.
     """
-    looping = [
-        worker
-        for worker in workers
-        if worker.directory == str(live.directory)
-        and worker.restarts >= _LOOP
-        and (worker.status != "online" or not worker.running)
-    ]
+    looping: list[Worker] = []
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(1)
+            workers = pm2.workers()
+        suspects = [
+            worker for worker in workers if worker.directory == str(live.directory) and worker.restarts >= _LOOP
+        ]
+        looping = [worker for worker in suspects if worker.status != "online" or not worker.running]
+        if looping or not suspects:
+            break
+        # Each lives for a moment: one look may find all of them at it.
     if not looping:
         return []
     restarts = sum(worker.restarts for worker in looping)

@@ -103,8 +103,21 @@ def test_a_log_of_everyday_entries_is_told_as_it_is():
     assert application_log.telling([]) == []
 
 
+def test_workers_that_one_look_finds_at_work_are_looked_at_again(host, tmp_path, monkeypatch):
+    """Each lives for a moment before it ends."""
+    monkeypatch.setattr(application_log.time, "sleep", lambda seconds: None)
+    pm2 = Logs(tmp_path)
+    looks = iter([[worker(host, status="online", pid=1)], [worker(host, restarts=8)]])
+    monkeypatch.setattr(pm2, "workers", lambda: next(looks), raising=False)
+    told = application_log.restart_loop(pm2, host.release("a"), [worker(host, status="online", pid=1)])
+    assert "1 of 1 workers 8 times again" in told[0]
+
+
 @pytest.mark.parametrize(
     "changes", [{"restarts": 2}, {"release": "b"}, {"status": "online", "pid": 1}], ids=["few", "other", "up"]
 )
-def test_a_worker_that_ended_once_or_is_up_is_no_loop(host, tmp_path, changes):
-    assert application_log.restart_loop(Logs(tmp_path), host.release("a"), [worker(host, **changes)]) == []
+def test_a_worker_that_ended_once_or_is_up_is_no_loop(host, tmp_path, changes, monkeypatch):
+    monkeypatch.setattr(application_log.time, "sleep", lambda seconds: None)
+    pm2, workers = Logs(tmp_path), [worker(host, **changes)]
+    monkeypatch.setattr(pm2, "workers", lambda: workers, raising=False)
+    assert application_log.restart_loop(pm2, host.release("a"), workers) == []
