@@ -40,7 +40,7 @@ def test_the_lock_of_a_dead_holder_is_taken_over_and_said_so(
     fleet: Fleet, artifacts: dict[str, str], visitors: Visitors
 ) -> None:
     dead = Run("holder", drill.playbook("deploy.yml", release_artifact=artifacts[NEW]))
-    dead.until(": Install the environment")
+    dead.until(": Validate the environment and install it")
     dead.kill()
     lock = drill.on(next(iter(fleet.hosts)), "cat /srv/roastify/.deploy.lock")
     status, output = drill.deploy_environment("heir")
