@@ -55,16 +55,16 @@ def test_a_slow_old_deployment_does_not_switch_after_a_newer_one(
     fleet: Fleet, artifacts: dict[str, str], visitors: Visitors
 ) -> None:
     # Its lease runs out while it is stopped: to everybody else it looks dead.
-    slow = Run("slow", drill.playbook("deploy.yml", release_artifact=artifacts[NEW], app_release_lease=5))
+    slow = Run("slow", drill.playbook("deploy.yml", release_artifact=artifacts[NEW], app_release_lease=30))
     slow.until(": Try the release out")
     slow.signal(signal.SIGSTOP)
     try:
         # What a deployment of the slow one is still at on the hosts ends by itself; its lease does not.
-        status, output = drill.deploy_environment("newer", app_release_lease=5)
+        status, output = drill.deploy_environment("newer", app_release_lease=30)
         refusals = 0
-        while status != 0 and "is at work here" in output and refusals < 10:
+        while status != 0 and "is at work here" in output and refusals < 20:
             refusals += 1
-            status, output = drill.deploy_environment("newer", app_release_lease=5)
+            status, output = drill.deploy_environment("newer", app_release_lease=30)
         assert status == 0, output
         newer = {one.live for one in drill.survey_all(fleet)}
         assert len(newer) == 1
