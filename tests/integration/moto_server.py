@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import socket
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -44,6 +47,38 @@ def running() -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(10)
+
+
+@contextlib.contextmanager
+def answering(moto: str, change: Callable[[bytes, bytes], bytes]) -> Iterator[str]:
+    """The address of a proxy that may change answers; it is given the request and the answer."""
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            request = urllib.request.Request(moto, body, dict(self.headers))
+            try:
+                with urllib.request.urlopen(request, timeout=30) as response:
+                    code, answer, kind = response.status, response.read(), response.headers["Content-Type"]
+            except urllib.error.HTTPError as error:
+                code, answer, kind = error.code, error.read(), error.headers["Content-Type"]
+            answer = change(body, answer)
+            self.send_response(code)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture(scope="module")

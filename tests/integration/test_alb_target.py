@@ -7,21 +7,18 @@ before it says so.
 from __future__ import annotations
 
 import contextlib
-import http.server
 import json
 import socket
 import sys
 import threading
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 from migration_host import ansible_playbook
-from moto_server import KEYS, REGION, aws_environment, reset
+from moto_server import KEYS, REGION, answering, aws_environment, reset
 from staging_host import StagingHost
 from stub_collection import stub_collection
 
@@ -165,38 +162,6 @@ class Controller:
         return done.returncode, output, [json.loads(path.read_text()) for path in sorted(results.iterdir())]
 
 
-@contextlib.contextmanager
-def instead(moto: str, change: Callable[[bytes, bytes], bytes]) -> Iterator[str]:
-    """The address of a proxy that may change answers; it is given the request and the answer."""
-
-    class Proxy(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            request = urllib.request.Request(moto, body, dict(self.headers))
-            try:
-                with urllib.request.urlopen(request, timeout=30) as response:
-                    code, answer, kind = response.status, response.read(), response.headers["Content-Type"]
-            except urllib.error.HTTPError as error:
-                code, answer, kind = error.code, error.read(), error.headers["Content-Type"]
-            answer = change(body, answer)
-            self.send_response(code)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def log_message(self, *_arguments: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 # -- the budget -------------------------------------------------------------------------------------------
 
 
@@ -243,7 +208,7 @@ def test_a_target_group_that_does_not_answer_is_a_problem_like_others(
         return b"<html>teapot</html>"
 
     controller = Controller(tmp_path, group, **variables)
-    with instead(moto, refuse) if not variables else contextlib.nullcontext(moto) as endpoint:
+    with answering(moto, refuse) if not variables else contextlib.nullcontext(moto) as endpoint:
         status, output, budgets = controller.run(endpoint, "budget", "alb_target_budget", alb_target_plan=[["app1"]])
     assert status == 0, output
     (problem,) = budgets[0]["problems"]
@@ -350,7 +315,7 @@ def test_a_host_that_still_drains_is_put_back_when_it_may_be(moto: str, group: G
         return answer.replace(b"<State>healthy</State>", draining)
 
     controller = Controller(tmp_path, group)
-    with instead(moto, drains) as endpoint:
+    with answering(moto, drains) as endpoint:
         status, output, _ = controller.run(endpoint, "main", alb_target_state="registered", alb_target_timeout=30)
     assert status == 0, output
     assert group.states() == ["healthy", "healthy"]
@@ -457,7 +422,7 @@ def test_the_doctor_says_that_a_host_could_not_be_put_back(clinic: Clinic, moto:
     def slow(_request: bytes, answer: bytes) -> bytes:
         return answer.replace(b"<State>healthy</State>", b"<State>initial</State>")
 
-    with instead(moto, slow) as clinic.moto:
+    with answering(moto, slow) as clinic.moto:
         told = clinic.run(*REPAIR)
     assert "app2 could not be put back: Status check timeout of 10 exceeded, last status was initial" in told
     assert "it gets no requests (can be mended)" in told

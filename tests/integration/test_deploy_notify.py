@@ -22,6 +22,7 @@ import yaml
 from ansible_collections.roastify.ops.plugins.module_utils import webhooks
 from migration_host import ROOT, ansible_playbook
 from moto_server import KEYS, REGION, aws_environment, reset
+from playbook_tasks import task_of
 
 PLAYBOOKS = ROOT / "playbooks"
 CANARY = "cAnArY-webhook-4d1f0c9be7"
@@ -274,17 +275,6 @@ def test_a_misspelt_setting_is_refused_without_showing_the_address(webhook: Webh
 
 
 # -- fleets that fall apart ---------------------------------------------------------------------------
-
-
-def task_of(tasks: list[Any], name: str) -> dict[str, Any]:
-    """A task of a playbook, wherever in its blocks it is."""
-    for task in tasks:
-        if task.get("name") == name and "block" not in task:
-            return dict(task)
-        for part in ("block", "rescue", "always"):
-            with contextlib.suppress(LookupError):
-                return task_of(task.get(part, []), name)
-    raise LookupError(name)
 
 
 class Fleet:

@@ -7,12 +7,8 @@ proxy before it says so; the role and the modules that it calls are the real one
 from __future__ import annotations
 
 import contextlib
-import http.server
 import json
 import sys
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +16,7 @@ from typing import Any
 import boto3
 import pytest
 from migration_host import Host, ansible_playbook, role
-from moto_server import KEYS, REGION, aws_environment, reset
+from moto_server import KEYS, REGION, answering, aws_environment, reset
 from postgresql_server import PASSWORD, TestDatabase
 
 
@@ -48,37 +44,14 @@ def rds(moto: str) -> Iterator[Any]:
     client.close()
 
 
-@contextlib.contextmanager
-def saying(moto: str, status: str) -> Iterator[str]:
+def saying(moto: str, status: str) -> contextlib.AbstractContextManager[str]:
     """The address of a proxy in whose answers no snapshot is available: it has this status instead."""
 
-    class Proxy(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            request = urllib.request.Request(moto, body, dict(self.headers))
-            try:
-                with urllib.request.urlopen(request, timeout=30) as response:
-                    code, answer, kind = response.status, response.read(), response.headers["Content-Type"]
-            except urllib.error.HTTPError as error:
-                code, answer, kind = error.code, error.read(), error.headers["Content-Type"]
-            if b"Snapshot" in answer:
-                answer = answer.replace(b"<Status>available<", f"<Status>{status}<".encode())
-            self.send_response(code)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
+    def change(_request: bytes, answer: bytes) -> bytes:
+        replaced = answer.replace(b"<Status>available<", f"<Status>{status}<".encode())
+        return replaced if b"Snapshot" in answer else answer
 
-        def log_message(self, *_arguments: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    return answering(moto, change)
 
 
 class Fleet:

@@ -9,12 +9,12 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from loopback_server import LoopbackServer
 from traffic import BackgroundTraffic, Mix, Report, Target, Traffic, TrafficError
 
 TOOLS = Path(__file__).parents[2] / "tools"
@@ -26,14 +26,13 @@ STICKY = Mix(keep_alive=0, sticky=1, closing=0)
 CLOSING = Mix(keep_alive=0, sticky=0, closing=1)
 
 
-class Server:
+class Server(LoopbackServer):
     """Counts what arrives; the behaviour decides how a connection is answered."""
 
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
         self.connections = 0
         self.requests: list[bytes] = []
-        self.url = ""
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -47,15 +46,6 @@ class Server:
         head = await reader.readuntil(b"\r\n\r\n")
         self.requests.append(head)
         return head
-
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[Server]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        try:
-            yield self
-        finally:
-            server.close()
 
 
 def answer(body: bytes = b"ok", *headers: bytes, status: bytes = b"200 OK") -> bytes:
@@ -255,20 +245,7 @@ def test_an_end_that_the_event_loop_has_not_read_yet_is_seen() -> None:
         writer.write(answer())
         await asyncio.sleep(0.02)
 
-    ready, leave = threading.Event(), threading.Event()
-    url = ""
-
-    def serve() -> None:
-        async def live() -> None:
-            nonlocal url
-            async with Server(idle_limit).running() as server:
-                url = server.url
-                ready.set()
-                await asyncio.to_thread(leave.wait)
-
-        asyncio.run(live())
-
-    async def attack() -> Report:
+    async def attack(url: str) -> Report:
         async with Traffic(url, 200, seconds=1.5, mix=KEEP_ALIVE, targets=ANY, think=(0.02, 0.04)) as traffic:
             for _ in range(10):
                 await asyncio.sleep(0.08)
@@ -276,14 +253,8 @@ def test_an_end_that_the_event_loop_has_not_read_yet_is_seen() -> None:
             await traffic.wait()
         return traffic.report()
 
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        assert ready.wait(5)
-        report = asyncio.run(attack())
-    finally:
-        leave.set()
-        thread.join()
+    with Server(idle_limit).in_a_thread() as url:
+        report = asyncio.run(attack(url))
     # Within the very moment of the close a request may still be lost; a lost one per hold-up would be a bug.
     assert report.failed <= 3
     assert report.reconnects > 20
@@ -334,32 +305,8 @@ def test_what_could_not_be_sent_is_told() -> None:
     assert report.rate < 50
 
 
-@contextlib.contextmanager
-def threaded_server(behaviour: Behaviour) -> Iterator[str]:
-    ready, leave = threading.Event(), threading.Event()
-    urls: list[str] = []
-
-    def serve() -> None:
-        async def live() -> None:
-            async with Server(behaviour).running() as server:
-                urls.append(server.url)
-                ready.set()
-                await asyncio.to_thread(leave.wait)
-
-        asyncio.run(live())
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        assert ready.wait(5)
-        yield urls[0]
-    finally:
-        leave.set()
-        thread.join()
-
-
 def test_background_traffic_reports_lap_by_lap() -> None:
-    with threaded_server(well) as url, BackgroundTraffic(url, 200, targets=ANY) as background:
+    with Server(well).in_a_thread() as url, BackgroundTraffic(url, 200, targets=ANY) as background:
         laps = []
         for _ in range(3):
             time.sleep(0.3)
@@ -381,7 +328,7 @@ def test_background_traffic_reports_its_own_wrong_use() -> None:
 
 
 def test_background_traffic_ends_by_itself() -> None:
-    with threaded_server(well) as url, BackgroundTraffic(url, 50, targets=ANY, seconds=0.2) as background:
+    with Server(well).in_a_thread() as url, BackgroundTraffic(url, 50, targets=ANY, seconds=0.2) as background:
         time.sleep(0.6)
         assert not background.running
         assert background.stop().sent == pytest.approx(10, abs=2)
@@ -398,7 +345,7 @@ def command_line(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_line_reports_json_and_exit_status() -> None:
-    with threaded_server(well) as url:
+    with Server(well).in_a_thread() as url:
         good = command_line(url, "--rate", "50", "--seconds", "0.5", "--json", "--target", "GET /")
         bad = command_line(url, "--rate", "50", "--seconds", "0.5", "--target", "GET / 404")
     assert good.returncode == 0

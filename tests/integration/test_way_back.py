@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from migration_host import ROOT, ansible_playbook
+from playbook_tasks import task_of
 from stub_collection import stub_collection
 
 HOSTS = ("app1", "app2", "app3", "app4")
@@ -68,19 +69,6 @@ BALANCER = [
 ]
 
 
-def find(tasks: list[Any], name: str) -> dict[str, Any]:
-    """A task of a playbook, wherever in its blocks it is."""
-    for task in tasks:
-        if task.get("name") == name and "block" not in task:
-            return dict(task)
-        for part in ("block", "rescue", "always"):
-            try:
-                return find(task.get(part, []), name)
-            except LookupError:
-                continue
-    raise LookupError(name)
-
-
 def _together(events: Iterable[str]) -> list[str]:
     """Events of hosts that did the same one after the other, as one."""
     told = []
@@ -128,7 +116,7 @@ class Fleet:
         source = yaml.safe_load((ROOT / "playbooks" / f"{playbook}.yml").read_text())
         play = next(play for play in source if "Take the lock" in json.dumps(play))
         begins, switch, back = (
-            find(play["tasks"], name)
+            task_of(play["tasks"], name)
             for name in (
                 "Tell that it begins",
                 "Switch, batch by batch",

@@ -10,14 +10,14 @@ import re
 import socket
 import struct
 import subprocess
-import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 import traffic
 import websocket_traffic
+from loopback_server import LoopbackServer
 from npm_packages import brought_node
 from pm2_host import pm2_packages
 from websocket_traffic import CLOSE, PING, PONG, TEXT, Frame, Report, WebSocketTraffic, accept_of, read_frame
@@ -88,7 +88,7 @@ def welcome(_server: Server, head: str, *lines: str) -> bytes:
     return "\r\n".join([*own, f"Sec-WebSocket-Accept: {accept_of(found[1])}", *lines, "", ""]).encode()
 
 
-class Server:
+class Server(LoopbackServer):
     """Shakes hands; the behaviour decides how it goes on."""
 
     def __init__(self, behaviour: Behaviour, handshake: Handshake = welcome) -> None:
@@ -98,7 +98,6 @@ class Server:
         self.messages: list[str] = []
         self.left: list[int] = []
         self.errors: list[BaseException] = []
-        self.url = ""
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -115,15 +114,6 @@ class Server:
         with contextlib.suppress(ConnectionError):
             writer.close()
             await writer.wait_closed()
-
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[Server]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        try:
-            yield self
-        finally:
-            server.close()
 
 
 def drive(
@@ -523,33 +513,9 @@ class TestHandshakes:
         assert len(server.heads) < 50
 
 
-@contextlib.contextmanager
-def threaded_server(behaviour: Behaviour) -> Iterator[str]:
-    ready, leave = threading.Event(), threading.Event()
-    urls: list[str] = []
-
-    def serve() -> None:
-        async def live() -> None:
-            async with Server(behaviour).running() as server:
-                urls.append(server.url)
-                ready.set()
-                await asyncio.to_thread(leave.wait)
-
-        asyncio.run(live())
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        assert ready.wait(5)
-        yield urls[0]
-    finally:
-        leave.set()
-        thread.join()
-
-
 class TestInBackground:
     def test_lap_by_lap(self) -> None:
-        with threaded_server(lambda peer: well_for_ten(peer, by_the_protocol)) as url:
+        with Server(lambda peer: well_for_ten(peer, by_the_protocol)).in_a_thread() as url:
             with websocket_traffic.in_background(url, 3, interval=0.02, seed=1) as web:
                 assert websocket_traffic.wait_served(web)
                 laps = []
@@ -566,7 +532,7 @@ class TestInBackground:
         assert sum(lap.seconds for lap in laps) == pytest.approx(total.seconds, abs=0.02)
 
     def test_nobody_is_served_by_a_silent_server(self) -> None:
-        with threaded_server(silent) as url, websocket_traffic.in_background(url, 1, timeout=TIMEOUT) as web:
+        with Server(silent).in_a_thread() as url, websocket_traffic.in_background(url, 1, timeout=TIMEOUT) as web:
             assert not websocket_traffic.wait_served(web, 0.3)
 
     @pytest.mark.parametrize(
