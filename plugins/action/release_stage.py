@@ -29,14 +29,13 @@ _PORTION = 64 * 1024 * 1024
 class ActionModule(ActionBase):
     """Runs the module release_stage, and between two runs of it sends the artifact if the host asks for that."""
 
-    _supports_check_mode = True
     #: Bytes that were sent.
     _sent = 0
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
-        source, manifest = arguments.pop("source", ""), arguments.pop("files_sha256", "")
+        source, files_sha256 = arguments.pop("source", ""), arguments.pop("files_sha256", "")
         pause = float(arguments.pop("transfer_delay", 2))
         if not source:
             result.update(self._execute_module(module_args=arguments, task_vars=task_vars))
@@ -48,8 +47,7 @@ class ActionModule(ActionBase):
             )
 
         outcome = ask()
-        held = Held.decode(outcome.pop("held", "") or "")
-        received = outcome.pop("received", None) or {}
+        held = Held.decode(outcome.get("held", ""))
         for number in range(1, _TRIES + 1):
             if outcome.get("failed") or not outcome.get("artifact_needed"):
                 break
@@ -60,14 +58,14 @@ class ActionModule(ActionBase):
                 break
             target = posixpath.join(posixpath.dirname(arguments["artifact"]), f"{parcel.sha256}.tar.gz")
             last = number == _TRIES
-            problem = self._send(parcel, target, received.get(posixpath.basename(target), 0), last, task_vars)
+            # Known once: after a transfer that failed, nobody has looked again.
+            offset = outcome.pop("received", {}).get(posixpath.basename(target), 0)
+            problem = self._send(parcel, target, offset, last, task_vars)
             if problem is None:
-                more = {} if parcel.whole else {"difference_sha256": parcel.sha256, "files_sha256": manifest}
+                more = {} if parcel.whole else {"difference_sha256": parcel.sha256, "files_sha256": files_sha256}
                 outcome = ask(artifact=target, **more)
-                outcome.pop("held", None)
-                received = outcome.pop("received", None) or {}
                 problem = outcome.get("artifact_needed")
-                held = Held(()) if problem else held
+                held = Held(())  # whatever was wrong with a difference, the artifact itself does not need it
             if problem:
                 self._display.warning(
                     f"{(task_vars or {}).get('inventory_hostname')}: try {number} of {_TRIES} to send the artifact "
@@ -77,8 +75,8 @@ class ActionModule(ActionBase):
                     outcome = {"failed": True, "msg": f"The artifact did not arrive, {_TRIES} times. {problem}"}
                 else:
                     time.sleep(pause * 2 ** (number - 1))
-        outcome.pop("held", None)
-        outcome.pop("received", None)
+        for internal in ("artifact_needed", "held", "received"):
+            outcome.pop(internal, None)
         result.update(outcome, sent=self._sent)
         return result
 

@@ -197,10 +197,7 @@ def file_digest(path: Path | str, size: int, known: dict[tuple[int, int], str] |
         if known is not None and inode in known:
             return known[inode]
         digest = hashlib.sha256()
-        while True:
-            chunk = os.read(descriptor, _CHUNK)
-            if not chunk:
-                break
+        for chunk in _rest(descriptor):
             digest.update(chunk)
     except OSError:
         return None
@@ -209,6 +206,12 @@ def file_digest(path: Path | str, size: int, known: dict[tuple[int, int], str] |
     if known is not None:
         known[inode] = digest.hexdigest()
     return digest.hexdigest()
+
+
+def _rest(descriptor: int) -> Iterator[bytes]:
+    """What is still to be read of an open file."""
+    while chunk := os.read(descriptor, _CHUNK):
+        yield chunk
 
 
 def chunks(path: Path | str) -> Iterator[bytes]:
@@ -222,10 +225,7 @@ def chunks(path: Path | str) -> Iterator[bytes]:
     except OSError:
         return
     try:
-        chunk = os.read(descriptor, _CHUNK)
-        while chunk:
-            yield chunk
-            chunk = os.read(descriptor, _CHUNK)
+        yield from _rest(descriptor)
     except OSError:
         return
     finally:
