@@ -5,12 +5,14 @@
 
 Requests start on a fixed schedule, whether or not earlier ones were answered, from three kinds of
 clients: keep-alive with think time, keep-alive that also keeps its cookies (sticky sessions), and one
-connection per request. Nothing is retried and nothing is left out:
+connection per request. Nothing is left out, and nothing is retried unless `--repeat` asks for it:
 
 - A request fails when it is refused, reset, cut off, not answered in time, answered with another status
   than expected, or answered with a wrong body.
 - A connection whose end has already arrived is replaced before the request is written, as browsers do.
-  Once the request is written, an end or a reset is a failure, also on a reused connection.
+  Once the request is written, an end or a reset is a failure, also on a reused connection. With `--repeat` an
+  idempotent request on a reused connection that ends before any answer is sent once more on a new one, as
+  browsers and load balancers do (RFC 9112, section 9.3.1), and counted as `repeated`.
 - A request that could not even be started (every connection busy, generator too late) is `missed`, and
   the rate that was reached is reported beside the rate that was asked for.
 
@@ -45,6 +47,7 @@ MAX_REQUESTS = 2_000_000
 MAX_CONNECTIONS = 800  # below the usual limit of 1024 open files
 MAX_BODY = 4 * 1024 * 1024
 MAX_HEAD = 64 * 1024
+IDEMPOTENT = ("GET", "HEAD")
 EVENTS_KEPT = 200
 TICK = 0.005
 
@@ -244,6 +247,7 @@ class Counters:
     missed: int = 0
     connections: int = 0
     reconnects: int = 0
+    repeated: int = 0
     failures: Counter[str] = dataclasses.field(default_factory=Counter)
     statuses: Counter[str] = dataclasses.field(default_factory=Counter)
     versions: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -273,6 +277,7 @@ class Report:
     in_flight: int
     connections: int
     reconnects: int
+    repeated: int
     failures: dict[str, int]
     statuses: dict[str, int]
     versions: dict[str, int]
@@ -333,6 +338,8 @@ class Request:
     target: Target
     started: float
     written: bool = False
+    reused: bool = False
+    repeated: bool = False
     opening: asyncio.Task[None] | None = None
 
 
@@ -403,6 +410,8 @@ class Connection(asyncio.Protocol):
             self._client.connection = None
         if self._request is None:
             return
+        if not self._response.begun and self._traffic.repeat(self._request):
+            return
         place = "inside the response" if self._response.begun else "before a response"
         self._end(f"{'reset' if exc else 'closed'} {place}: {exc or 'end of connection'}")
 
@@ -431,6 +440,7 @@ class Traffic:
         connections: int = MAX_CONNECTIONS,
         think: tuple[float, float] = (0.05, 6.0),
         timeout: float = 5.0,
+        repeat: bool = False,
         seed: int | None = None,
     ) -> None:
         for name, value, limit in (
@@ -448,6 +458,7 @@ class Traffic:
         self._connections = connections
         self._think = think
         self._timeout = timeout
+        self._repeat = repeat
         self._random = random.Random(seed)
         self._targets = tuple(targets)
         self._target_weights = list(itertools.accumulate(target.weight for target in self._targets))
@@ -554,6 +565,7 @@ class Traffic:
         client.requests += 1
         connection = client.connection
         if connection is not None and connection.usable():
+            request.reused = True
             connection.send(request, self._message(request))
             return
         if connection is not None:
@@ -561,6 +573,17 @@ class Traffic:
         if client.had_connection:
             self._counters.reconnects += 1
         request.opening = self._loop.create_task(self._connect(request))
+
+    def repeat(self, request: Request) -> bool:
+        """Send a request again whose reused connection ended before an answer; False if it has to count as failed."""
+        if not (self._repeat and request.reused and not request.repeated and request.target.method in IDEMPOTENT):
+            return False
+        request.repeated = True
+        request.written = False
+        self._counters.repeated += 1
+        self._counters.reconnects += 1
+        request.opening = self._loop.create_task(self._connect(request))
+        return True
 
     def _choose_client(self, now: float) -> Client | None:
         kind = self._random.choices(self._kinds, cum_weights=self._kind_weights)[0]
@@ -713,6 +736,7 @@ class Traffic:
             in_flight=last.sent - last.served - last.failed,
             connections=last.connections - first.connections,
             reconnects=last.reconnects - first.reconnects,
+            repeated=last.repeated - first.repeated,
             failures=dict(last.failures - first.failures),
             statuses=dict(last.statuses - first.statuses),
             versions=dict(last.versions - first.versions),
@@ -895,7 +919,7 @@ def describe(report: Report) -> str:
         f"releases  {counts(report.releases)}",
         f"latency   median {latency['p50']:g} ms, 99 % within {latency['p99']:g} ms, longest {latency['max']:g} ms",
         f"own cost  {report.cpu_percent:g} % of a core, late by up to {report.late_ms:g} ms; "
-        f"{report.connections} connections, {report.reconnects} of them reconnects",
+        f"{report.connections} connections, {report.reconnects} of them reconnects, {report.repeated} repeats",
     ]
     if not report.rate_reached:
         lines.append("The rate was NOT reached: more load than this machine, or the server, can take.")
@@ -915,6 +939,7 @@ async def run(arguments: argparse.Namespace) -> Report:
         seconds=arguments.seconds,
         connections=arguments.connections,
         targets=arguments.target or DEFAULT_TARGETS,
+        repeat=arguments.repeat,
     ) as traffic:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, traffic.end)
@@ -941,6 +966,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="append",
         help="'[METHOD] PATH [STATUS [BODY]]', may be repeated; default: the reference application's pages",
     )
+    parser.add_argument("--repeat", action="store_true", help="send again what meets the end of a reused connection")
     parser.add_argument("--json", action="store_true", help="the report as JSON")
     arguments = parser.parse_args(argv)
     try:

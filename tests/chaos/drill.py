@@ -553,7 +553,12 @@ class Visitors:
             places |= {host: (f"http://{address}:{fleet.port}", each) for host, address in fleet.hosts.items()}
         # A starved machine is slow; what is refused, cut off or wrong fails at once.
         options = {"timeout": 30.0, **options}
-        self._traffic = {name: BackgroundTraffic(url, share, **options) for name, (url, share) in places.items()}
+        # Whoever asks a host itself does what the load balancer does for users: a request that meets the end of a
+        # connection that was kept is sent again.
+        self._traffic = {
+            name: BackgroundTraffic(url, share, repeat=name != "users", **options)
+            for name, (url, share) in places.items()
+        }
 
     def __enter__(self) -> Visitors:
         for traffic in self._traffic.values():

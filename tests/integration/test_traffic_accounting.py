@@ -68,6 +68,7 @@ def drive(
     timeout: float = 5.0,
     think: tuple[float, float] = (0.01, 0.05),
     connections: int = 800,
+    repeat: bool = False,
 ) -> tuple[Report, Server]:
     """Some traffic against the behaviour; the sums have to be right whatever it does."""
 
@@ -82,6 +83,7 @@ def drive(
                 timeout=timeout,
                 think=think,
                 connections=connections,
+                repeat=repeat,
                 seed=1,
             ) as traffic:
                 await traffic.wait()
@@ -134,6 +136,13 @@ def test_a_closed_port_counts_as_refused() -> None:
 
         report = asyncio.run(live())
     assert report.failures == {"refused": report.sent}
+
+
+async def second_is_cut_inside(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await server.request(reader)
+    writer.write(answer())
+    await server.request(reader)
+    writer.write(answer()[:-1])
 
 
 async def cut_before(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -213,16 +222,51 @@ def test_a_silent_server_counts_as_time_out() -> None:
     assert 300 <= report.latency_ms["max"] < 1500
 
 
-def test_the_end_of_a_reused_connection_after_writing_is_a_failure() -> None:
-    async def second_is_cut(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await server.request(reader)
-        writer.write(answer())
-        await server.request(reader)
+async def second_is_cut(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await server.request(reader)
+    writer.write(answer())
+    await server.request(reader)
 
+
+def test_the_end_of_a_reused_connection_after_writing_is_a_failure() -> None:
     report, server = drive(second_is_cut, mix=KEEP_ALIVE)
     assert report.failures == {"closed before a response": report.failed}
     assert report.failed > 0
     assert report.served + report.failed == len(server.requests)
+
+
+def test_a_visitor_who_repeats_sends_again_what_met_the_end_of_a_reused_connection() -> None:
+    report, server = drive(second_is_cut, mix=KEEP_ALIVE, repeat=True)
+    assert report.failed == 0
+    assert report.repeated > 0
+    assert report.served + report.repeated == len(server.requests)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "targets"),
+    [
+        pytest.param(second_is_cut, (Target("POST", "/", body=b"{}"),), id="it may have been carried out"),
+        pytest.param(cut_before, ANY, id="a connection of its own"),
+        pytest.param(second_is_cut_inside, ANY, id="an answer had begun"),
+    ],
+)
+def test_nothing_else_is_repeated(behaviour: Behaviour, targets: tuple[Target, ...]) -> None:
+    report, server = drive(behaviour, mix=KEEP_ALIVE, targets=targets, repeat=True)
+    assert report.failed > 0
+    assert report.repeated == 0
+    assert report.sent == len(server.requests)
+
+
+def test_a_repeated_request_that_fails_again_is_a_failure() -> None:
+    async def only_first(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await server.request(reader)
+        if len(server.requests) == 1:
+            writer.write(answer())
+            await server.request(reader)
+
+    report, _ = drive(only_first, mix=KEEP_ALIVE, repeat=True)
+    assert report.repeated == 1
+    assert report.failures == {"closed before a response": report.sent - 1}
 
 
 def test_a_connection_that_ended_while_idle_is_replaced_before_writing() -> None:

@@ -33,6 +33,7 @@ QUIET = Report(
     in_flight=0,
     connections=5,
     reconnects=0,
+    repeated=0,
     failures={},
     statuses={"200": 2000},
     versions={"1.0.0": 800},
