@@ -547,16 +547,16 @@ class Visitors:
     def __init__(
         self, fleet: Fleet, rate: float = RATE, balanced: bool = True, direct: bool = True, **options: Any
     ) -> None:
+        hosts = {host: f"http://{address}:{fleet.port}" for host, address in fleet.hosts.items()}
         places = {"users": (fleet.url, rate * 0.75)} if balanced else {}
         if direct:
-            each = rate * 0.25 / len(fleet.hosts)
-            places |= {host: (f"http://{address}:{fleet.port}", each) for host, address in fleet.hosts.items()}
+            places |= {host: (url, rate * 0.25 / len(hosts)) for host, url in hosts.items()}
         # A starved machine is slow; what is refused, cut off or wrong fails at once.
         options = {"timeout": 30.0, **options}
         # Whoever asks a host itself does what the load balancer does for users: a request that meets the end of a
         # connection that was kept is sent again.
         self._traffic = {
-            name: BackgroundTraffic(url, share, repeat=name != "users", **options)
+            name: BackgroundTraffic(url, share, repeat=url in hosts.values(), **options)
             for name, (url, share) in places.items()
         }
 
