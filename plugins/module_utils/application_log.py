@@ -122,11 +122,11 @@ class ApplicationLog:
         self._ends = {path: path.stat().st_size if path.exists() else 0 for path in files}
 
     def news(self) -> list[str]:
-        """The last lines that were written since."""
+        """What was written since, as far as it is at the end of the files."""
         return self._lines(self._ends)
 
     def tail(self) -> list[str]:
-        """The last lines, whenever they were written."""
+        """The ends of the files, whenever they were written."""
         return self._lines(dict.fromkeys(self._ends, 0))
 
     @staticmethod
@@ -136,7 +136,7 @@ class ApplicationLog:
             if path.exists():
                 with path.open("rb") as stream:
                     stream.seek(max(start, path.stat().st_size - _TAIL))
-                    lines += stream.read().decode("utf-8", "replace").splitlines()[-LINES:]
+                    lines += stream.read().decode("utf-8", "replace").splitlines()
         return lines
 
 

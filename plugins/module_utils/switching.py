@@ -350,7 +350,9 @@ class Switch:
             self.confirm(self.host.live())
             return evidence
         except OperationError as error:
-            error.evidence += application_log.masked(log.news(), self.release, self.host.live())
+            # The old version goes on serving, and its requests fill the same log.
+            told = application_log.telling(log.news())
+            error.evidence += application_log.masked(told, self.release, self.host.live())
             self.pm2.delete([generation])
             raise
 
