@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.roastify.ops.plugins.module_utils import reserve
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.files import (
     exclusively,
@@ -76,7 +77,7 @@ def require_free(host: Host, deployment: str, take_over: str | None = None) -> d
 def acquire(
     host: Host, deployment: str, facts: Mapping[str, Any], take_over: str | None = None, lease: int = LEASE
 ) -> dict[str, Any] | None:
-    """Take or renew the lock.
+    """Take or renew the lock; whoever takes it sets room aside for the way back.
 
     Args:
         host: where.
@@ -90,11 +91,14 @@ def acquire(
 
     Raises:
         LockHeld: a living deployment holds it; nothing was changed.
+        OSError: the disk is full; nothing was changed.
     """
     with exclusively(host.root):
         lost = require_free(host, deployment, take_over)
+        if (read_lock(host) or {}).get("deploymentId") != deployment:
+            reserve.hold(host.root)
         content = {**facts, "deploymentId": deployment, "lease": lease, "expires": int(time.time()) + lease}
-        write_atomically(host.lock, json.dumps(content, indent=2) + "\n")
+        _write(host, content)
         return lost
 
 
@@ -119,7 +123,7 @@ def hold(host: Host, deployment: str | None) -> None:
                 "nothing was switched; see what the other deployment did (status playbook) and deploy again",
             )
         present["expires"] = int(time.time()) + int(present.get("lease", LEASE))
-        write_atomically(host.lock, json.dumps(present, indent=2) + "\n")
+        _write(host, present)
 
 
 def release(host: Host, deployment: str) -> bool:
@@ -133,4 +137,11 @@ def release(host: Host, deployment: str) -> bool:
         if present is None or present.get("deploymentId") != deployment:
             return False
         os.unlink(host.lock)
+        reserve.give(host.root)
         return True
+
+
+def _write(host: Host, lock: Mapping[str, Any]) -> None:
+    # A deployment on a disk that is full by now must be able to return.
+    text = json.dumps(lock, indent=2) + "\n"
+    reserve.spending(host.root, lambda: write_atomically(host.lock, text))

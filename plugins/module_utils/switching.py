@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from ansible_collections.roastify.ops.plugins.module_utils import application_log, health
+from ansible_collections.roastify.ops.plugins.module_utils import application_log, health, reserve
 from ansible_collections.roastify.ops.plugins.module_utils.application_log import ApplicationLog
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.files import link_atomically
@@ -316,6 +316,8 @@ class Switch:
             return Outcome(False, live, done.evidence())
         if dry_run:
             return Outcome(True, live, [])
+        if self.back:
+            reserve.give(self.host.root)
         self.announce(live)
         self.host.states.settle(live.id if live else None)
         old = sorted({worker.name for worker in workers if self._serves(worker, live)})

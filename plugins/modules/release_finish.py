@@ -89,6 +89,7 @@ from ansible_collections.roastify.ops.plugins.module_utils import (
     deployments,
     release_states,
     releases,
+    reserve,
 )
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.files import exclusively
@@ -186,6 +187,8 @@ def finish(host, options, dry_run):
     """Write the ending down, prune after a success, give the lock back; what was written and what was pruned."""
     record = ending(host, options)
     if not dry_run:
+        if options["status"] == deployments.FAILED:
+            reserve.give(host.root)
         confirm(host, options)
     if record is not None and not dry_run:
         deployments.append_record(host.journal, record)

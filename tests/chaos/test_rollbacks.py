@@ -79,7 +79,7 @@ def test_what_failed_is_no_target(fleet: Fleet, artifacts: dict[str, str], visit
         for name, state in drill.survey(next(iter(fleet.hosts))).found["states"].items()
         if state["state"] == "failed"
     )
-    status, output = drill.roll_back("failed target, back")
+    status, output = drill.roll_back("failed target, back", app_release_keep=20)
     assert status == 0, output
     assert live(fleet) == first
     # By its name it may be tried; it is gated like any other, and does not get through.

@@ -1,5 +1,6 @@
 """One deployment at a time."""
 
+import errno
 import json
 import os
 import subprocess
@@ -69,6 +70,57 @@ def test_only_the_holder_gives_it_back(host):
     assert not deploy_locks.release(host, "d2")
     assert deploy_locks.release(host, "d1")
     assert deploy_locks.read_lock(host) is None
+
+
+def test_room_for_the_way_back_is_set_aside_with_the_lock_and_given_free_with_it(host):
+    reserve = host.root / ".reserve"
+    deploy_locks.acquire(host, "d1", FACTS)
+    assert reserve.stat().st_blocks * 512 >= 1024 * 1024
+    deploy_locks.release(host, "d1")
+    assert not reserve.exists()
+
+
+def full_disk(monkeypatch, host):
+    """Nothing can be written while the reserve is there."""
+    write = deploy_locks.write_atomically
+
+    def refused(path, text):
+        if (host.root / ".reserve").exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(path, text)
+
+    monkeypatch.setattr(deploy_locks, "write_atomically", refused)
+
+
+@pytest.mark.parametrize("renew", [deploy_locks.hold, lambda host, mine: deploy_locks.acquire(host, mine, FACTS)])
+def test_a_lock_is_renewed_on_a_disk_that_is_full_by_now(host, monkeypatch, renew):
+    deploy_locks.acquire(host, "d1", FACTS, lease=1)
+    full_disk(monkeypatch, host)
+    renew(host, "d1")
+    assert deploy_locks.read_lock(host)["expires"] > time.time()
+    assert not (host.root / ".reserve").exists()
+
+
+def test_no_lock_is_taken_where_there_is_no_room_for_the_way_back(host, monkeypatch):
+    def full(descriptor, start, size):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        deploy_locks.acquire(host, "d1", FACTS)
+    assert os.listdir(host.root) == []
+
+
+def test_what_fails_for_another_reason_leaves_the_room(host, monkeypatch):
+    deploy_locks.acquire(host, "d1", FACTS)
+
+    def refused(path, text):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(deploy_locks, "write_atomically", refused)
+    with pytest.raises(PermissionError):
+        deploy_locks.hold(host, "d1")
+    assert (host.root / ".reserve").exists()
 
 
 def test_an_unreadable_lock_is_no_lock(host):

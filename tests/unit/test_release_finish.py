@@ -72,6 +72,16 @@ def test_a_failure_elsewhere_after_the_success_here_counts_and_is_recorded_once(
     assert deploy_locks.read_lock(host) is None
 
 
+def test_a_failure_is_recorded_in_the_room_that_was_set_aside_for_it(host, monkeypatch):
+    append = deployments.append_record
+    there = []
+    monkeypatch.setattr(
+        deployments, "append_record", lambda *what: (there.append((host.root / ".reserve").exists()), append(*what))
+    )
+    end(host, "failed", reason="no space")
+    assert there == [False]
+
+
 def test_a_failure_is_not_made_good_by_a_later_success(host):
     switch(host, "a", "b", back=True)
     end(host, "failed", reason="not healthy")

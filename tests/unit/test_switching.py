@@ -5,7 +5,7 @@ import json
 import os
 
 import pytest
-from ansible_collections.roastify.ops.plugins.module_utils import health, pm2, releases, switching
+from ansible_collections.roastify.ops.plugins.module_utils import health, pm2, releases, reserve, switching
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 
 #: A process that runs as long as the tests do.
@@ -192,6 +192,16 @@ def test_announced_once_before_the_first_change(host):
     announced = []
     switch(host, processes, "b", announce=lambda previous: announced.append((previous.id, list(processes.told)))).run()
     assert announced == [("a", [])]
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_only_a_way_back_uses_the_room_that_was_set_aside_for_it(host, back):
+    host.link.symlink_to("releases/b")
+    reserve.hold(host.root)
+    there = []
+    announce = lambda previous: there.append((host.root / ".reserve").exists())  # noqa: E731
+    switch(host, List(host, "b"), "a", announce=announce, back=back).run()
+    assert there == [not back]
 
 
 def test_the_environment_of_pm2(tmp_path):
