@@ -477,17 +477,17 @@ def listen():
             order = json.load(stream)
     except OSError:
         return
-    if os.path.exists("/run/drill.done") and not order["do"]:
+    if os.path.exists("/run/drill.done") and order["once"]:
         return  # once is enough: the way back must not meet with the same accident
     state = {"missing": order["nth"]}
     def hook(event, arguments):
-        if event != order["event"] or state["missing"] < 1 and not order["do"]:
+        if event != order["event"] or state["missing"] < 1 and order["once"]:
             return
         module = getattr(sys.modules.get("__main__"), "_module_fqn", "")
         if not module.endswith("." + order["module"]) or not re.search(order["pattern"], " ".join(map(str, arguments))):
             return
         state["missing"] -= 1
-        if state["missing"] == 0 or order["do"]:
+        if state["missing"] == 0 or not order["once"]:
             os.close(os.open("/run/drill.done", os.O_CREAT | os.O_WRONLY))
             if order["do"]:
                 os.system(order["do"])
@@ -504,7 +504,14 @@ _SITE = "$(python3 -c 'import site; print(site.getsitepackages()[0])')"
 
 @contextlib.contextmanager
 def accident(
-    host: str, module: str, event: str, pattern: str, nth: int = 1, error: int = 0, do: str = ""
+    host: str,
+    module: str,
+    event: str,
+    pattern: str,
+    nth: int = 1,
+    error: int = 0,
+    do: str = "",
+    once: bool = True,
 ) -> Iterator[None]:
     """A module is killed on a host, or fails, right before a certain system call: always the same one.
 
@@ -519,8 +526,10 @@ def accident(
         nth: which of several such events.
         error: number of the error that the call fails with, instead of a kill.
         do: shell command that is run on the host each time such an event comes, instead of a kill.
+        once: whether it happens once; else to everybody who tries again.
     """
     order = {"module": module, "event": event, "pattern": pattern, "nth": nth, "error": error, "do": do}
+    order["once"] = once and not do
     on(host, f"rm -f /run/drill.done; mkdir -p {_SITE}; cat > /run/drill.json <<'END'\n{json.dumps(order)}\nEND")
     on(host, f"cat > {_SITE}/drill_hook.py <<'END'\n{_HOOK}\nEND\necho 'import drill_hook' > {_SITE}/drill.pth")
     try:
