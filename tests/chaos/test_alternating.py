@@ -38,13 +38,14 @@ RATE = float(os.environ.get("CHAOS_ALTERNATING_RATE", "200"))
 WEBSOCKETS = int(os.environ.get("CHAOS_WEBSOCKETS", "20"))
 CLOSED_BY = os.environ.get("CHAOS_CLOSED_BY", "application")
 
-# Deployments to a newer and to an older version, and a rollback; each round changes the live version.
+# Each round changes the live version.
 CYCLE = (
     Step(f"deploy {NEW}", playbook="deploy.yml", source=NEW, live=NEW),
     Step(f"roll back to {OLD}", playbook="rollback.yml", live=OLD),
-    Step(f"deploy {NEW}", playbook="deploy.yml", source=NEW, live=NEW),
-    Step(f"deploy {OLD}", playbook="deploy.yml", source=OLD, live=OLD),
 )
+# Seconds between two requests of a visitor. With longer pauses at this rate there are more visitors than connections,
+# and requests that no visitor is free for would not be sent.
+THINK = (0.05, 3.0)
 
 
 def with_web_sockets(tree: Path) -> None:
@@ -132,7 +133,10 @@ def alternate(
     outcomes: list[Outcome] = []
     laps: list[websocket_traffic.Report] = []
     wrong: list[str] = []
-    with BackgroundTraffic(fleet.url, rate) as traffic, websocket_traffic.in_background(fleet.url, WEBSOCKETS) as web:
+    with (
+        BackgroundTraffic(fleet.url, rate, think=THINK) as traffic,
+        websocket_traffic.in_background(fleet.url, WEBSOCKETS) as web,
+    ):
         assert websocket_traffic.wait_served(web), f"not every WebSocket is served: {web.report()}"
         for number, step in zip(range(1, rounds + 1), itertools.cycle(CYCLE)):
             outcome = carry_out(number, step, artifacts, fleet, traffic)
