@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import signal
 import socket
@@ -32,6 +33,10 @@ LOOPBACK = "127.0.0.1"
 #: Seconds that a candidate has to stay healthy unless told otherwise. Every deployment takes so much longer, once for
 #: all hosts: what dies soon is caught before anything is switched, what dies later is for the first batch to show.
 CANDIDATE_UPTIME = 3.0
+#: Seconds that the module of a killed deployment may take to its end once its candidate was ended.
+OTHERS_END = 30.0
+#: Seconds that a killed process may take to let its port go.
+DYING = 2.0
 
 
 @dataclass(frozen=True)
@@ -154,6 +159,53 @@ def end_candidates(releases: Path, port: int) -> None:
         time.sleep(0.05)
 
 
+@contextlib.contextmanager
+def _alone(host: Host, port: int, confirm: Callable[[], None]) -> Iterator[None]:
+    """Keep every other process of this application that tries a release out off the port, until the block ends.
+
+    The module of a killed deployment goes on for a while. Its candidate is ended, and so are those that it may still
+    be about to start: only when it has come to its end, which frees the lock, does the block begin.
+
+    Args:
+        host: whose shared directory stands for the port.
+        port: on which candidates listen.
+        confirm: raises if this deployment must not go on; asked before anybody's candidate is ended.
+
+    Raises:
+        OperationError: the other one does not end.
+    """
+    descriptor = os.open(host.shared, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        deadline = time.monotonic() + OTHERS_END
+        while True:
+            confirm()
+            end_candidates(host.releases, port)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise OperationError(
+                        "another process on this host is trying a release of this application out, and does not end",
+                        f"see who it is with fuser -v {host.shared}, end it and deploy again",
+                    ) from error
+            time.sleep(0.05)
+        end_candidates(host.releases, port)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
 def require_free(port: int, releases: Path | None = None) -> None:
     """See that nobody listens on a port of the loopback address.
 
@@ -164,17 +216,17 @@ def require_free(port: int, releases: Path | None = None) -> None:
     Raises:
         OperationError: somebody else does.
     """
-    if releases is not None and candidates(releases, port):
-        return
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError as error:
+    # A process that is dying shows no environment any more while one of its threads still has the port.
+    deadline = time.monotonic() + DYING
+    while not _is_free(port):
+        if releases is not None and candidates(releases, port):
+            return
+        if time.monotonic() > deadline:
             raise OperationError(
                 f"port {port}, on which the new release was to be tried out, is in use",
                 f"see who has it with ss -ltnp 'sport = :{port}', or choose another candidate port",
-            ) from error
+            )
+        time.sleep(0.05)
 
 
 def _how(returncode: int) -> str:
@@ -186,13 +238,17 @@ def _how(returncode: int) -> str:
     return f"signal {-returncode}"
 
 
-def try_out(pm2: Pm2, release: Release, service: Service) -> health.Gate:
+def try_out(
+    host: Host, pm2: Pm2, release: Release, service: Service, confirm: Callable[[], None] = lambda: None
+) -> health.Gate:
     """Start a release beside everything that serves and see whether it would be healthy.
 
     Args:
+        host: where.
         pm2: how the application is run.
         release: the candidate.
         service: ports and the gate's figures.
+        confirm: raises if this deployment must not go on.
 
     Returns:
         The opened gate.
@@ -200,8 +256,12 @@ def try_out(pm2: Pm2, release: Release, service: Service) -> health.Gate:
     Raises:
         OperationError: the release did not become healthy, or did not stay so; nothing was switched.
     """
-    end_candidates(release.directory.parent, service.candidate_port)
-    require_free(service.candidate_port)
+    with _alone(host, service.candidate_port, confirm):
+        require_free(service.candidate_port)
+        return _see_healthy(pm2, release, service)
+
+
+def _see_healthy(pm2: Pm2, release: Release, service: Service) -> health.Gate:
     with tempfile.TemporaryFile() as log, _candidate(pm2, release, service, log) as process:
         started = time.monotonic()
 

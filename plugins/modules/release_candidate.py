@@ -59,6 +59,8 @@ answers:
   elements: str
 """
 
+import functools
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.roastify.ops.plugins.module_utils import deploy_locks, release_states, switching
 from ansible_collections.roastify.ops.plugins.module_utils.application_arguments import (
@@ -87,9 +89,9 @@ def main():
         live = host.live()
         if module.check_mode or (live is not None and live.id == options["release"]):
             module.exit_json(changed=False, answers=[])
-        deploy_locks.hold(host, options["deployment"])
         release = host.find(options["release"])
-        gate = switching.try_out(pm2_of(options), release, service_of(options))
+        confirm = functools.partial(deploy_locks.hold, host, options["deployment"])
+        gate = switching.try_out(host, pm2_of(options), release, service_of(options), confirm)
         host.states.record(release.id, release_states.READY, options["deployment"])
     except (OperationError, OSError) as error:
         module.fail_json(msg=f"Candidate gate: {error}")

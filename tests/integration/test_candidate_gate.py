@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def service(host: Pm2Host, **given: Any) -> switching.Service:
 def refused(host: Pm2Host, release: Release, **given: Any) -> OperationError:
     """The failure of a release that is tried out; nothing of it is left behind."""
     with pytest.raises(OperationError) as caught:
-        switching.try_out(host.pm2, release, service(host, **given))
+        switching.try_out(host.host, host.pm2, release, service(host, **given))
     assert health.probe("127.0.0.1", host.candidate_port, "/health").nothing_listens
     assert f"candidate {release.id} (version 1.0.0) is not fit for traffic: " in caught.value.cause
     assert "nothing was switched" in caught.value.remedy
@@ -51,7 +52,7 @@ def reason(failure: OperationError) -> str:
 
 def test_a_good_release_is_let_through(here: Pm2Host) -> None:
     started = time.monotonic()
-    gate = switching.try_out(here.pm2, here.release("a", GOOD), service(here, candidate_uptime=1.0))
+    gate = switching.try_out(here.host, here.pm2, here.release("a", GOOD), service(here, candidate_uptime=1.0))
     assert time.monotonic() - started >= 1.0
     assert gate.in_a_row > 3  # it was asked on while it had to stay healthy
     assert 'status "healthy", version 1.0.0' in gate.evidence()[-1]
@@ -132,7 +133,7 @@ def test_one_that_dies_after_it_was_healthy(here: Pm2Host) -> None:
     assert failure.evidence[-1] == "lost the queue"
     assert any("healthy" in line for line in failure.evidence)
     # Who does not ask for that does not get it.
-    switching.try_out(here.pm2, release, service(here, candidate_uptime=0.0))
+    switching.try_out(here.host, here.pm2, release, service(here, candidate_uptime=0.0))
 
 
 def test_one_that_closes_its_server_before_it_ends(here: Pm2Host) -> None:
@@ -158,9 +159,47 @@ def test_one_that_becomes_ill_after_it_was_healthy(here: Pm2Host) -> None:
 def test_one_that_ignores_signals_is_ended_too(here: Pm2Host) -> None:
     script = GOOD + "process.on('SIGTERM', () => {}); console.log(`pid ${process.pid}`);"
     release = here.release("a", "require('node:fs').writeFileSync('pid', String(process.pid));" + script)
-    switching.try_out(here.pm2, release, service(here))
+    switching.try_out(here.host, here.pm2, release, service(here))
     with pytest.raises(ProcessLookupError):
         os.kill(int((release.directory / "pid").read_text()), 0)
+
+
+class TestAnother:
+    """The module of a killed deployment, which goes on for a while."""
+
+    def under_way(self, here: Pm2Host) -> Future[health.Gate]:
+        """A release that is being tried out for half a minute."""
+        slow = service(here, candidate_uptime=30.0)
+        release = here.release("killed", f"require('node:fs').writeFileSync('started', '');{GOOD}")
+        gate = ThreadPoolExecutor(1).submit(switching.try_out, here.host, here.pm2, release, slow)
+        wait_for((release.directory / "started").exists)
+        return gate
+
+    def test_comes_to_its_end_before_the_next_one_begins(self, here: Pm2Host) -> None:
+        other = self.under_way(here)
+        switching.try_out(here.host, here.pm2, here.release("a", GOOD), service(here))
+        assert other.done()
+        with pytest.raises(OperationError, match=r"killed .*the process ended with signal SIGKILL"):
+            other.result()
+
+    def test_is_left_alone_by_whoever_lost_the_lock(self, here: Pm2Host) -> None:
+        def lost() -> None:
+            raise OperationError("lost the lock", "deploy again")
+
+        other = self.under_way(here)
+        with pytest.raises(OperationError, match="lost the lock"):
+            switching.try_out(here.host, here.pm2, here.release("a", GOOD), service(here), lost)
+        assert not other.done()
+        assert switching.candidates(here.host.releases, here.candidate_port) != []
+        switching.end_candidates(here.host.releases, here.candidate_port)
+        wait_for(other.done)
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_port_in_use_is_told_before_anything_starts(here: Pm2Host) -> None:
@@ -168,7 +207,7 @@ def test_a_port_in_use_is_told_before_anything_starts(here: Pm2Host) -> None:
         other.bind(("127.0.0.1", here.candidate_port))
         other.listen()
         with pytest.raises(OperationError, match="is in use") as caught:
-            switching.try_out(here.pm2, here.release("a", GOOD), service(here))
+            switching.try_out(here.host, here.pm2, here.release("a", GOOD), service(here))
     assert f"sport = :{here.candidate_port}" in caught.value.remedy
 
 

@@ -13,7 +13,7 @@ LISTEN = """
 import os, socket, sys, time
 listener = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
 print("listening", flush=True)
-time.sleep(60)
+time.sleep(float(os.environ.get("SECONDS", "60")))
 """
 
 
@@ -71,3 +71,8 @@ def test_a_worker_is_no_candidate(tmp_path, port, listening):
     switching.end_candidates(tmp_path / "releases", port)
     assert switching.candidates(tmp_path / "releases", port) == []
     assert worker.poll() is None
+
+
+def test_one_that_is_dying_has_the_port_a_moment_longer_than_an_environment(tmp_path, port, listening):
+    listening(tmp_path / "elsewhere", SECONDS="0.5")
+    switching.require_free(port, tmp_path / "releases")
