@@ -13,18 +13,24 @@ from ansible.template import Templar, trust_as_template
 PLAYBOOK = Path(__file__).parents[2] / "playbooks" / "status.yml"
 
 
-def row(release: str | None, healthy: bool | None) -> dict[str, Any]:
-    return {"release": release, "healthy": healthy, "remarks": []}
+def row(release: str | None, healthy: bool | None, intact: bool | None = None) -> dict[str, Any]:
+    return {"release": release, "healthy": healthy, "intact": intact, "remarks": []}
 
 
 def verdict(rows: dict[str, dict[str, Any]], *unreachable: str) -> str:
+    return str(concluded("_verdict", rows, *unreachable))
+
+
+def concluded(name: str, rows: dict[str, dict[str, Any]], *unreachable: str, **given: Any) -> Any:
+    """The value of a variable of the task that shows the fleet."""
     plays = yaml.safe_load(PLAYBOOK.read_text(encoding="utf-8"))
     (show,) = [task for play in plays for task in play.get("tasks", []) if task["name"] == "Show the fleet"]
-    variables = {name: trust_as_template(value) for name, value in show["vars"].items() if isinstance(value, str)}
+    trusted = {name: trust_as_template(value) for name, value in show["vars"].items() if isinstance(value, str)}
+    variables = {**show["vars"], **trusted, "alb_target_provider": "none", **given}
     variables["ansible_play_hosts"] = list(rows)
     variables["ansible_play_hosts_all"] = [*rows, *unreachable]
     variables["hostvars"] = {host: {"app_release_status": dict(row, host=host)} for host, row in rows.items()}
-    return str(Templar(DataLoader(), variables=variables).template(trust_as_template("{{ _verdict }}")))
+    return Templar(DataLoader(), variables=variables).template(trust_as_template(f"{{{{ {name} }}}}"))
 
 
 WELL, ILL, NEWER, NOTHING = row("r1", True), row("r1", False), row("r2", True), row(None, None)
@@ -55,3 +61,20 @@ def test_a_fleet_all_of_which_answers(rows: dict[str, dict[str, Any]], said: str
 )
 def test_nothing_is_said_of_hosts_that_could_not_be_reached(rows: dict[str, dict[str, Any]], said: str) -> None:
     assert verdict(rows, "app3").startswith(said)
+
+
+def test_what_is_intact_is_said_of_hosts_that_could_be_reached() -> None:
+    rows = {"app1": row("r1", True, intact=True)}
+    assert concluded("_integrity", rows) == []
+    assert concluded("_integrity", rows, verify=True) == ["What runs is what was built."]
+    assert concluded("_integrity", rows, "app2", verify=True) == [
+        "What runs on the hosts that could be reached is what was built."
+    ]
+    damaged = {**rows, "app2": row("r1", True, intact=False)}
+    (said,) = concluded("_integrity", damaged, "app3", verify=True)
+    assert said.startswith("DAMAGED: what runs on app2 is not")
+
+
+def test_where_releases_differ_they_are_named() -> None:
+    assert "release" in concluded("_columns", {"app1": WELL, "app2": NEWER})
+    assert "release" not in concluded("_columns", {"app1": WELL, "app2": WELL})
