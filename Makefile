@@ -49,7 +49,8 @@ integration: setup-tests ## Test against real services: PostgreSQL, HTTP
 	@echo "==> integration"; $(engine) $(pytest) $(two) tests/integration
 
 molecule: setup-tests ## Test the roles on a fleet of their own; it is removed at the end, also after a failure
-	@echo "==> molecule"; $(engine) trap 'molecule destroy; exit 130' INT TERM; molecule test --destroy=always
+	@echo "==> molecule"; $(engine) trap 'molecule destroy; exit 130' INT TERM; rm -f .cache/molecule-failures; \
+	  molecule test --destroy=always || { status=$$?; cat .cache/molecule-failures 2>/dev/null; exit $$status; }
 
 chaos: setup-tests ## All drills on a fleet of their own, which stays (not part of test; CHAOS_KILLS=10 for a short run)
 	@echo "==> chaos: the fleet"; $(engine) ansible-playbook -i tests/chaos/inventory playbooks/sandbox.yml

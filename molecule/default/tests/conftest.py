@@ -2,11 +2,20 @@
 
 import json
 import shlex
+from pathlib import Path
 
 import pytest
 
 APP = "roastify"
 ROOT = f"/srv/{APP}"
+#: What `make molecule` shows once more at its end: what came last is all that some logs of CI keep.
+FAILURES = Path(__file__).parents[3] / ".cache" / "molecule-failures"
+
+
+def pytest_runtest_logreport(report):
+    if report.failed:
+        with FAILURES.open("a", encoding="utf-8") as failures:
+            print(f"{report.nodeid}\n{report.longreprtext}\n{report.capstdout[-5000:]}", file=failures)
 
 
 class Application:
