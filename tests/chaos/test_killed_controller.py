@@ -127,7 +127,9 @@ def plan_short(kind: Kind, kills: int) -> list[Kill]:
 
 def plan_long(kinds: dict[str, Kind], kills: int, chance: random.Random) -> list[Kill]:
     """Every boundary of a deployment, then any of all kinds."""
-    tasks = {name: boundaries(kinds[name]) for name in (f"deploy {NEW}", "rollback", "environment")}
+    # The first deployment to a new fleet has more tasks than those that are killed: it brings the migrations.
+    order = (f"deploy {NEW}", "rollback", "environment", f"deploy {NEW}")
+    tasks = {name: boundaries(kinds[name]) for name in order}
     tasks[f"deploy {OLD}"] = tasks[f"deploy {NEW}"]
     every = tasks[f"deploy {NEW}"]
     plan = [Kill(kinds[f"deploy {(NEW, OLD)[number % 2]}"], number, task) for number, task in enumerate(every, 1)]
