@@ -5,14 +5,15 @@
 
 Requests start on a fixed schedule, whether or not earlier ones were answered, from three kinds of
 clients: keep-alive with think time, keep-alive that also keeps its cookies (sticky sessions), and one
-connection per request. Nothing is left out, and nothing is retried unless `--repeat` asks for it:
+connection per request. Nothing is left out, and nothing is retried unless it is asked for:
 
 - A request fails when it is refused, reset, cut off, not answered in time, answered with another status
   than expected, or answered with a wrong body.
 - A connection whose end has already arrived is replaced before the request is written, as browsers do.
-  Once the request is written, an end or a reset is a failure, also on a reused connection. With `--repeat` an
-  idempotent request on a reused connection that ends before any answer is sent once more on a new one, as
-  browsers and load balancers do (RFC 9112, section 9.3.1), and counted as `repeated`.
+  Once the request is written, an end or a reset is a failure, also on a reused connection. With
+  `--repeat-after SECONDS` an idempotent request that meets the end of a connection that had been silent for so
+  long, before any answer, is sent once more on a new one, as browsers and load balancers do (RFC 9112, section
+  9.3.1), and counted as `repeated`: a server that hangs up cannot see the request that is on its way.
 - A request that could not even be started (every connection busy, generator too late) is `missed`, and
   the rate that was reached is reported beside the rate that was asked for.
 
@@ -338,7 +339,8 @@ class Request:
     target: Target
     started: float
     written: bool = False
-    reused: bool = False
+    # Seconds for which its connection had been silent; None on a new connection.
+    silence: float | None = None
     repeated: bool = False
     opening: asyncio.Task[None] | None = None
 
@@ -353,6 +355,7 @@ class Connection(asyncio.Protocol):
         self._request: Request | None = None
         self._response = Response("GET")
         self._transport: asyncio.Transport | None = None
+        self._answered: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -377,6 +380,7 @@ class Connection(asyncio.Protocol):
         self._request = request
         self._response = Response(request.target.method)
         request.written = True
+        request.silence = None if self._answered is None else time.monotonic() - self._answered
         self._transport.write(message)
 
     def drop(self) -> None:
@@ -419,6 +423,7 @@ class Connection(asyncio.Protocol):
         request, response = self._request, self._response
         assert request is not None
         self._request = None
+        self._answered = time.monotonic()
         if problem or response.closes or self._client.closing:
             self._client.connection = None
             if self._transport is not None:
@@ -440,7 +445,7 @@ class Traffic:
         connections: int = MAX_CONNECTIONS,
         think: tuple[float, float] = (0.05, 6.0),
         timeout: float = 5.0,
-        repeat: bool = False,
+        repeat_after: float | None = None,
         seed: int | None = None,
     ) -> None:
         for name, value, limit in (
@@ -458,7 +463,7 @@ class Traffic:
         self._connections = connections
         self._think = think
         self._timeout = timeout
-        self._repeat = repeat
+        self._repeat_after = repeat_after
         self._random = random.Random(seed)
         self._targets = tuple(targets)
         self._target_weights = list(itertools.accumulate(target.weight for target in self._targets))
@@ -565,7 +570,6 @@ class Traffic:
         client.requests += 1
         connection = client.connection
         if connection is not None and connection.usable():
-            request.reused = True
             connection.send(request, self._message(request))
             return
         if connection is not None:
@@ -575,8 +579,10 @@ class Traffic:
         request.opening = self._loop.create_task(self._connect(request))
 
     def repeat(self, request: Request) -> bool:
-        """Send a request again whose reused connection ended before an answer; False if it has to count as failed."""
-        if not (self._repeat and request.reused and not request.repeated and request.target.method in IDEMPOTENT):
+        """Send a request again whose silent connection ended before an answer; False if it has to count as failed."""
+        if self._repeat_after is None or request.silence is None or request.silence < self._repeat_after:
+            return False
+        if request.repeated or request.target.method not in IDEMPOTENT:
             return False
         request.repeated = True
         request.written = False
@@ -939,7 +945,7 @@ async def run(arguments: argparse.Namespace) -> Report:
         seconds=arguments.seconds,
         connections=arguments.connections,
         targets=arguments.target or DEFAULT_TARGETS,
-        repeat=arguments.repeat,
+        repeat_after=arguments.repeat_after,
     ) as traffic:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, traffic.end)
@@ -966,7 +972,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="append",
         help="'[METHOD] PATH [STATUS [BODY]]', may be repeated; default: the reference application's pages",
     )
-    parser.add_argument("--repeat", action="store_true", help="send again what meets the end of a reused connection")
+    parser.add_argument(
+        "--repeat-after",
+        type=float,
+        metavar="SECONDS",
+        help="send again what meets the end of a connection that had been silent for so long",
+    )
     parser.add_argument("--json", action="store_true", help="the report as JSON")
     arguments = parser.parse_args(argv)
     try:

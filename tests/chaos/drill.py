@@ -565,7 +565,7 @@ class Visitors:
         # Whoever asks a host itself does what the load balancer does for users: a request that meets the end of a
         # connection that was kept is sent again.
         self._traffic = {
-            name: BackgroundTraffic(url, share, repeat=url in hosts.values(), **options)
+            name: BackgroundTraffic(url, share, repeat_after=0.0 if url in hosts.values() else None, **options)
             for name, (url, share) in places.items()
         }
 

@@ -37,6 +37,7 @@ serve((request, response) => {
 """
 MIX = traffic.Mix(keep_alive=0.6, sticky=0.0, closing=0.4)
 HEALTH = (traffic.Target("GET", "/health", expects="health"),)
+HARD_LIMIT_MS = 4000
 CLOSE_FRAME = b"\x88\x02\x03\xe9"
 
 
@@ -92,11 +93,20 @@ def read_to_end(client: socket.socket) -> bytes:
 class Process:
     """One application for itself, started as a candidate is."""
 
-    def __init__(self, directory: Path, node: Path, script: str, preload: bool = True, name: str = "server.js") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        node: Path,
+        script: str,
+        preload: bool = True,
+        name: str = "server.js",
+        quiet_ms: int = 2000,
+    ) -> None:
         self.port = free_port()
         self.directory = directory
         shutil.copy(ROLE / "files/preload.cjs", directory)
-        (directory / "preload.json").write_text(json.dumps({"hardLimitMs": 4000, "selfGate": True}))
+        options = {"hardLimitMs": HARD_LIMIT_MS, "quietMs": quiet_ms, "selfGate": True}
+        (directory / "preload.json").write_text(json.dumps(options))
         (directory / ".release.json").write_text(json.dumps({"id": "20260102T030405Z-1.0.0-abc", "version": "1.0.0"}))
         (directory / name).write_text(script)
         self.output = directory / "output"
@@ -214,6 +224,17 @@ class TestOneProcess:
         until(silent.ended)
         assert process.end() == 0
 
+    def test_silence_is_over_well_before_what_is_left_is_cut(self, start: Callable[..., Process]) -> None:
+        process = start(quiet_ms=HARD_LIMIT_MS * 10)
+        process.wait_healthy()
+        silent = Connection(process.port)
+        silent.get()
+        told = time.monotonic()
+        process.tell()
+        until(silent.ended)
+        assert time.monotonic() - told < HARD_LIMIT_MS / 1000 * 0.85
+        assert process.end() == 0
+
     def test_what_is_under_way_is_answered(self, start: Callable[..., Process]) -> None:
         process = start()
         process.wait_healthy()
@@ -236,7 +257,9 @@ class TestOneProcess:
         process.tell()
         assert process.end() == 0
         assert client.recv(1) == b""
-        assert "preload: still at work 4000 ms after SIGINT: 1 requests are cut" in process.output.read_text()
+        assert (
+            f"preload: still at work {HARD_LIMIT_MS} ms after SIGINT: 1 requests are cut" in process.output.read_text()
+        )
 
     def test_a_web_socket_is_closed_by_its_own_protocol(self, start: Callable[..., Process]) -> None:
         process = start()

@@ -68,7 +68,7 @@ def drive(
     timeout: float = 5.0,
     think: tuple[float, float] = (0.01, 0.05),
     connections: int = 800,
-    repeat: bool = False,
+    repeat_after: float | None = None,
 ) -> tuple[Report, Server]:
     """Some traffic against the behaviour; the sums have to be right whatever it does."""
 
@@ -83,7 +83,7 @@ def drive(
                 timeout=timeout,
                 think=think,
                 connections=connections,
-                repeat=repeat,
+                repeat_after=repeat_after,
                 seed=1,
             ) as traffic:
                 await traffic.wait()
@@ -236,10 +236,16 @@ def test_the_end_of_a_reused_connection_after_writing_is_a_failure() -> None:
 
 
 def test_a_visitor_who_repeats_sends_again_what_met_the_end_of_a_reused_connection() -> None:
-    report, server = drive(second_is_cut, mix=KEEP_ALIVE, repeat=True)
+    report, server = drive(second_is_cut, mix=KEEP_ALIVE, repeat_after=0.0)
     assert report.failed == 0
     assert report.repeated > 0
     assert report.served + report.repeated == len(server.requests)
+
+
+def test_a_connection_that_ends_without_such_a_silence_is_a_failure() -> None:
+    report, _ = drive(second_is_cut, mix=KEEP_ALIVE, repeat_after=1.0)
+    assert report.failed > 0
+    assert report.repeated == 0
 
 
 @pytest.mark.parametrize(
@@ -251,7 +257,7 @@ def test_a_visitor_who_repeats_sends_again_what_met_the_end_of_a_reused_connecti
     ],
 )
 def test_nothing_else_is_repeated(behaviour: Behaviour, targets: tuple[Target, ...]) -> None:
-    report, server = drive(behaviour, mix=KEEP_ALIVE, targets=targets, repeat=True)
+    report, server = drive(behaviour, mix=KEEP_ALIVE, targets=targets, repeat_after=0.0)
     assert report.failed > 0
     assert report.repeated == 0
     assert report.sent == len(server.requests)
@@ -264,7 +270,7 @@ def test_a_repeated_request_that_fails_again_is_a_failure() -> None:
             writer.write(answer())
             await server.request(reader)
 
-    report, _ = drive(only_first, mix=KEEP_ALIVE, repeat=True)
+    report, _ = drive(only_first, mix=KEEP_ALIVE, repeat_after=0.0)
     assert report.repeated == 1
     assert report.failures == {"closed before a response": report.sent - 1}
 

@@ -17,6 +17,9 @@ from websocket_traffic import Report
 CHECKOUT = Path(__file__).parents[2]
 ENDPOINT = json.dumps(str(CHECKOUT / "tests/chaos/websockets/endpoint.js"))
 VISITORS = 6
+HARD_LIMIT_MS = 2000
+# Seconds of silence after which one that drains may hang up: half its hard limit, less what a busy machine is late.
+MAY_HANG_UP = HARD_LIMIT_MS / 1000 / 2 * 0.8
 
 
 def script(closes_itself: bool, lifecycle: str) -> str:
@@ -24,7 +27,8 @@ def script(closes_itself: bool, lifecycle: str) -> str:
     return f"""
       require({ENDPOINT}).install({{ closesItself: {json.dumps(closes_itself)} }});
       require({json.dumps(str(CHECKOUT / lifecycle))}).serve((request, response) => healthy(response), {{
-        host: '127.0.0.1', port: Number(process.env.PORT), log: {{ info() {{}}, warn() {{}} }}, hardLimitMs: 2000,
+        host: '127.0.0.1', port: Number(process.env.PORT), log: {{ info() {{}}, warn() {{}} }},
+        hardLimitMs: {HARD_LIMIT_MS},
       }});
     """
 
@@ -57,7 +61,7 @@ def alternate(host: Pm2Host, closed_by: str, *versions: str) -> tuple[list[Repor
     health = (traffic.Target("GET", "/health", expects="health"),)
     laps = []
     with (
-        traffic.BackgroundTraffic(url, 60, targets=health, think=(0.05, 3.0), seed=1) as load,
+        traffic.BackgroundTraffic(url, 60, targets=health, think=(0.05, 3.0), repeat_after=MAY_HANG_UP, seed=1) as load,
         websocket_traffic.in_background(url, VISITORS, seed=1) as web,
     ):
         assert websocket_traffic.wait_served(web)

@@ -36,7 +36,8 @@ const DEFAULTS = {
   // Milliseconds from the signal to the end, whatever is under way. Has to be below PM2's kill_timeout.
   hardLimitMs: 10000,
   // Milliseconds of silence after which a kept-alive connection is closed while draining: longer than the pauses of
-  // a client that is at work, so that its next request does not meet the end of the connection half-way.
+  // a client that is at work, so that its next request does not meet the end of the connection half-way. Half the
+  // hard limit at most: what is still open then is cut, together with a request that has just come.
   quietMs: 2000,
   // Milliseconds that a cluster worker stays after its last connection has come: the primary may have handed over
   // one more, which would be lost with the process.
@@ -486,6 +487,7 @@ function tail(file, begin) {
 
 function install() {
   options = { ...DEFAULTS, ...readJson(path.join(__dirname, 'preload.json')) };
+  options.quietMs = Math.min(options.quietMs, options.hardLimitMs / 2);
   keepLastWords();
   hideOwnListener();
   for (const signal of SIGNALS) process.on(signal, onSignal);

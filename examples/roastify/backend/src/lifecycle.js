@@ -11,7 +11,7 @@ const { setTimeout: delay } = require('node:timers/promises');
 const DEFAULTS = {
   // Longer than the idle limit of the load balancer in front (60 s), which must be the one to hang up.
   keepAliveMs: 65000,
-  // A keep-alive connection that has been quiet for so long while draining is closed.
+  // A keep-alive connection that has been quiet for so long while draining is closed; half the hard limit at most.
   quietMs: 2000,
   // The cluster's primary may have handed over a connection that has not arrived yet.
   lingerMs: 500,
@@ -86,6 +86,8 @@ async function waitUntilHealthy(listener, { host, port, healthPath, log }) {
 
 /** Stops a server without failing one request. Resolves to true if all went well before the hard limit. */
 function createDrain(server, { quietMs, lingerMs, hardLimitMs }) {
+  // A connection that is still open at the hard limit is cut together with a request that has just come.
+  const patienceMs = Math.min(quietMs, hardLimitMs / 2);
   const connections = new Map();
   const responses = new Set();
   let draining = false;
@@ -121,8 +123,8 @@ function createDrain(server, { quietMs, lingerMs, hardLimitMs }) {
       if (connection.requests > 0) continue;
       if (connection.endedAt !== null) {
         // The client was told and does not hang up.
-        if (now - connection.endedAt > quietMs) socket.destroy();
-      } else if (now - Math.max(connection.quietSince, drainStart) >= quietMs) {
+        if (now - connection.endedAt > patienceMs) socket.destroy();
+      } else if (now - Math.max(connection.quietSince, drainStart) >= patienceMs) {
         connection.endedAt = now;
         socket.end();
       }

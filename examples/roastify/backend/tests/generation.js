@@ -5,7 +5,7 @@
 const { createLog } = require('../src/log');
 const { serve } = require('../src/lifecycle');
 
-const { PORT, GENERATION, QUIET_MS, SLOW_MS, HEALTH = '200', WARM_UP_MS = '0' } = process.env;
+const { PORT, GENERATION, QUIET_MS, HARD_LIMIT_MS, SLOW_MS, HEALTH = '200', WARM_UP_MS = '0' } = process.env;
 const started = Date.now();
 
 serve((request, response) => {
@@ -22,5 +22,5 @@ serve((request, response) => {
   log: createLog({ level: 'error' }),
   quietMs: Number(QUIET_MS),
   lingerMs: 300,
-  hardLimitMs: 5000,
+  hardLimitMs: Number(HARD_LIMIT_MS),
 });

@@ -11,6 +11,7 @@ const { setTimeout: delay } = require('node:timers/promises');
 // After so much silence a server that drains hangs up.
 const QUIET_MS = 600;
 const SLOW_MS = 700;
+const HARD_LIMIT_MS = 5000;
 
 cluster.setupPrimary({ exec: path.join(__dirname, 'generation.js') });
 
@@ -23,7 +24,7 @@ async function freePort() {
 }
 
 function begin(port, generation, variables = {}) {
-  const limits = { QUIET_MS: String(QUIET_MS), SLOW_MS: String(SLOW_MS) };
+  const limits = { QUIET_MS, HARD_LIMIT_MS, SLOW_MS };
   const worker = cluster.fork({ PORT: String(port), GENERATION: generation, ...limits, ...variables });
   worker.ready = new Promise((resolve, reject) => {
     worker.on('message', (message) => { if (message === 'ready') resolve(); });
@@ -146,4 +147,21 @@ test('an unhealthy worker joins where nobody serves, so that its answer can be s
   assert.equal(answer.status, 503);
   sick.process.kill('SIGINT');
   assert.equal(await sick.ended, 0);
+});
+
+test('silence is over well before what is left is cut', { timeout: 30000 }, async () => {
+  const port = await freePort();
+  const worker = begin(port, 'patient', { QUIET_MS: HARD_LIMIT_MS * 10 });
+  await worker.ready;
+  const silent = net.connect({ host: '127.0.0.1', port });
+  silent.resume();
+  await new Promise((resolve) => { silent.once('connect', resolve); });
+  // Until the worker has the connection.
+  silent.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n');
+  await new Promise((resolve) => { silent.once('data', resolve); });
+  const told = performance.now();
+  worker.process.kill('SIGINT');
+  await new Promise((resolve) => { silent.once('end', resolve); });
+  assert.ok(performance.now() - told < HARD_LIMIT_MS * 0.85);
+  assert.equal(await worker.ended, 0);
 });
