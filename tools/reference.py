@@ -96,7 +96,7 @@ def _plugin_lines(kind: str) -> Iterator[str]:
         content = documentation(path)
         description = content["description"]
         first = description[0] if isinstance(description, list) else description
-        yield f"| `{path.stem}` | {plain(content['short_description'])}. {plain(first)} |"
+        yield f'| <a id="{path.stem}"></a>`{path.stem}` | {plain(content["short_description"])}. {plain(first)} |'
 
 
 def playbooks_page() -> str:

@@ -252,7 +252,7 @@ def _space(host: Host) -> Iterator[Finding]:
     if free < SPACE_RESERVE:
         yield Finding(
             f"{free // 2**20} MiB are free in {host.releases}, which is too little to deploy",
-            "free some space (old logs, fewer kept releases) or enlarge the volume",
+            "free some space (old logs, old dumps of the database) or enlarge the volume",
         )
 
 

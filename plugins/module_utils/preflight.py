@@ -28,7 +28,7 @@ def problems(info: Mapping[str, Any], manifest: Mapping[str, Any]) -> list[str]:
         if info["free_bytes"] <= wanted:
             found.append(
                 f"not enough space: {info['free_bytes'] // _MEBIBYTE} MiB free, {wanted // _MEBIBYTE} MiB needed. "
-                "What to do: free some (old logs, a smaller app_release_keep) or enlarge the volume"
+                "What to do: free some (old logs, old dumps of the database) or enlarge the volume"
             )
         # -1: the file system does not count them.
         if info["free_files"] != -1 and info["free_files"] <= manifest["files"]:

@@ -185,7 +185,7 @@ def space_problem(directory: Path, needed_bytes: int, needed_files: int) -> Oper
     status = os.statvfs(directory)
     free = status.f_bavail * status.f_frsize
     wanted = needed_bytes + SPACE_RESERVE
-    remedy = "free some space (old logs, fewer kept releases) or enlarge the volume; nothing was changed"
+    remedy = "free some space (old logs, old dumps of the database) or enlarge the volume; nothing was changed"
     if free < wanted:
         return OperationError(
             f"not enough space in {directory}: {free // 2**20} MiB free, {wanted // 2**20} MiB needed", remedy

@@ -54,3 +54,13 @@ def visitors(fleet: Fleet, old_is_live: None) -> Iterator[Visitors]:
         failures = running.failures(stop=True)
         assert not failures, "\n".join(failures)
         assert all(report.served > 0 for report in running.total().values())
+
+
+@pytest.fixture
+def database() -> str:
+    """Name of the database server."""
+    return next(
+        line.split()[0]
+        for line in run("database", "ansible", "database", "--list-hosts")[1].read_text().splitlines()
+        if line.startswith("    ")
+    )

@@ -24,15 +24,6 @@ START = "systemctl start postgresql@15-main.service"
 
 
 @pytest.fixture
-def database() -> str:
-    return next(
-        line.split()[0]
-        for line in drill.run("database", "ansible", "database", "--list-hosts")[1].read_text().splitlines()
-        if line.startswith("    ")
-    )
-
-
-@pytest.fixture
 def readers(fleet: Fleet, old_is_live: None) -> Iterator[Visitors]:
     """Visitors of each host who want its page only."""
     with Visitors(fleet, balanced=False, targets=(Target("GET", "/", expects="html"),)) as running:

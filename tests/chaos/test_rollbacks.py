@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import drill
 import pytest
 from demo import Fleet
@@ -88,6 +90,44 @@ def test_what_failed_is_no_target(fleet: Fleet, artifacts: dict[str, str], visit
     assert "exit code 3" in output
     assert live(fleet) == first
     drill.require_all_is_well(fleet, visitors, "failed target")
+
+
+def with_a_table(tree: Path) -> None:
+    (tree / "migrations" / "092_tastings.up.sql").write_text("CREATE TABLE tastings (id integer PRIMARY KEY);\n")
+    (tree / "migrations" / "092_tastings.down.sql").write_text("DROP TABLE tastings;\n")
+
+
+def test_with_the_schema_as_well(fleet: Fleet, artifacts: dict[str, str], visitors: Visitors, database: str) -> None:
+    def has_table() -> bool:
+        return "tastings" in drill.on(database, "su postgres -c 'psql -d roastify -Atc \\\\dt'")
+
+    first = live(fleet)
+    newer = drill.variant(artifacts[NEW], "with-a-table", with_a_table, schemaVersion="092")
+    second = deployed("schema as well, new", newer, fleet)
+    assert has_table()
+    # What would be refused after the switch is refused before it.
+    before = [one.found for one in drill.survey_all(fleet)]
+    status, output = drill.roll_back("schema as well, unconfirmed", rollback_migrations=True)
+    assert status != 0
+    assert "092_tastings.down.sql" in output and "db_migrate_confirm_data_loss=true" in output
+    assert [one.found for one in drill.survey_all(fleet)] == before
+    assert has_table()
+    status, output = drill.roll_back(
+        "schema as well", rollback_migrations=True, db_migrate_confirm_data_loss=True, release=first
+    )
+    assert status == 0, output
+    assert live(fleet) == first
+    assert not has_table()
+    # And forth again, with the migration.
+    status, output = drill.deploy("schema as well, forth", newer)
+    assert status == 0, output
+    assert live(fleet) == second and has_table()
+    status, output = drill.roll_back(
+        "schema as well, again", rollback_migrations=True, db_migrate_confirm_data_loss=True
+    )
+    assert status == 0, output
+    assert live(fleet) == first and not has_table()
+    drill.require_all_is_well(fleet, visitors, "schema as well")
 
 
 @pytest.mark.parametrize(
