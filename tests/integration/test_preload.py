@@ -38,6 +38,8 @@ serve((request, response) => {
 MIX = traffic.Mix(keep_alive=0.6, sticky=0.0, closing=0.4)
 HEALTH = (traffic.Target("GET", "/health", expects="health"),)
 HARD_LIMIT_MS = 4000
+# Seconds of silence after which a draining worker may hang up: quietMs, less what a busy machine is late.
+MAY_HANG_UP = 2.0 * 0.8
 CLOSE_FRAME = b"\x88\x02\x03\xe9"
 
 
@@ -449,7 +451,9 @@ class TestSwitchesUnderPm2:
     def test_no_request_is_lost(self, shop: Pm2Host) -> None:
         switch(shop, "a", version="1.0.0")
         url = f"http://127.0.0.1:{shop.port}"
-        with traffic.BackgroundTraffic(url, 150, targets=HEALTH, mix=MIX, think=(0.05, 3.0), seed=1) as load:
+        with traffic.BackgroundTraffic(
+            url, 150, targets=HEALTH, mix=MIX, think=(0.05, 3.0), repeat_after=MAY_HANG_UP, seed=1
+        ) as load:
             web = web_socket(shop.port)
             slow = Connection(shop.port)
             answers: list[int] = []
@@ -480,7 +484,9 @@ class TestSwitchesUnderPm2:
           });
         """
         url = f"http://127.0.0.1:{shop.port}"
-        with traffic.BackgroundTraffic(url, 100, targets=HEALTH, mix=MIX, think=(0.05, 3.0), seed=2) as load:
+        with traffic.BackgroundTraffic(
+            url, 100, targets=HEALTH, mix=MIX, think=(0.05, 3.0), repeat_after=MAY_HANG_UP, seed=2
+        ) as load:
             switch(shop, "warming", warming, version="1.2.0")
         report = load.report()
         assert report.failed == 0, traffic.describe(report)
