@@ -40,6 +40,9 @@ OLD, NEW = "1.0.0", "1.1.0"
 ROOT = "/srv/roastify"
 #: Requests per second while a drill goes on.
 RATE = float(os.environ.get("CHAOS_RATE", "80"))
+#: Seconds for which a visitor waits for an answer. Where hosts, load and controller share two processors all is slow; what
+#: is refused, cut off or wrong fails at once, and what is lost is never answered.
+PATIENCE = 30.0
 #: Drills are many. That a candidate has to stay healthy is a drill of its own; and hosts that stay in the load balancer
 #: while they are switched hide nothing.
 QUICK: Mapping[str, object] = {"app_release_candidate_uptime": 0.1, "deploy_drain": False}
@@ -560,8 +563,7 @@ class Visitors:
         places = {"users": (fleet.url, rate * 0.75)} if balanced else {}
         if direct:
             places |= {host: (url, rate * 0.25 / len(hosts)) for host, url in hosts.items()}
-        # A starved machine is slow; what is refused, cut off or wrong fails at once.
-        options = {"timeout": 30.0, **options}
+        options = {"timeout": PATIENCE, **options}
         # Whoever asks a host itself does what the load balancer does for users: a request that meets the end of a
         # connection that was kept is sent again.
         self._traffic = {

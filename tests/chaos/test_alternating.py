@@ -30,7 +30,7 @@ import demo
 import pytest
 import websocket_traffic
 from demo import Fleet, Outcome, Step
-from drill import CACHE, HERE, NEW, OLD, begins_with, build, playbook, run, variant
+from drill import CACHE, HERE, NEW, OLD, PATIENCE, begins_with, build, playbook, run, variant
 from traffic import BackgroundTraffic, Report
 
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "20"))
@@ -104,7 +104,7 @@ def describe(number: int, rounds: int, outcome: Outcome, web: websocket_traffic.
 def summarize(outcomes: list[Outcome], total: Report, web: websocket_traffic.Report) -> list[str]:
     lines = [
         f"{len(outcomes)} rounds, {total.served} requests served, {total.failed} failed, {total.missed} not sent, "
-        f"{total.rate:.0f}/s",
+        f"{total.rate:.0f}/s, 99 % within {total.latency_ms['p99']:.0f} ms, longest {total.latency_ms['max']:.0f} ms",
         f"{web.visitors} visitors with WebSockets: {web.opened} opened, {web.closed} closed by the protocol, "
         f"{web.reconnected} served again within {web.away_ms['max']:.0f} ms (half of them within "
         f"{web.away_ms['p50']:.0f} ms), {web.echoed} messages echoed, {web.crossed} sent again, {web.failed} failed",
@@ -134,8 +134,8 @@ def alternate(
     laps: list[websocket_traffic.Report] = []
     wrong: list[str] = []
     with (
-        BackgroundTraffic(fleet.url, rate, think=THINK) as traffic,
-        websocket_traffic.in_background(fleet.url, WEBSOCKETS) as web,
+        BackgroundTraffic(fleet.url, rate, think=THINK, timeout=PATIENCE) as traffic,
+        websocket_traffic.in_background(fleet.url, WEBSOCKETS, timeout=PATIENCE) as web,
     ):
         assert websocket_traffic.wait_served(web), f"not every WebSocket is served: {web.report()}"
         for number, step in zip(range(1, rounds + 1), itertools.cycle(CYCLE)):
