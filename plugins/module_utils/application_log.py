@@ -23,7 +23,12 @@ _LINE_LENGTH = 600
 #: Bytes at the end of a log file that are looked at.
 _TAIL = 16_384
 #: Names of variables whose values are secrets, whatever the schema says of them.
-_SECRET_NAME = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|PRIVATE|DATABASE_URL|DSN", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|PRIVATE|DSN|WEBHOOK|(DATABASE|REDIS|MONGO\w*|AMQP|RABBITMQ|SMTP)_UR[IL]",
+    re.IGNORECASE,
+)
+#: What stands before the host of a URL (RFC 3986, section 3.2.1), whatever the name of the variable.
+_URL_PASSWORD = re.compile(r"(?<=://)([^\s/@:]*):([^\s/@]+)(?=@)")
 #: Shorter values ("true", "5432") would mask half of a log without hiding anything.
 _SECRET_LENGTH = 6
 #: Lines that tell why a release ends again and again; every start says the same.
@@ -48,6 +53,10 @@ def secrets_of(*releases: Release | None) -> list[str]:
             found.update(
                 value for name, value in values.items() if _SECRET_NAME.search(name) and len(value) >= _SECRET_LENGTH
             )
+            for value in values.values():
+                found.update(match[2] for match in _URL_PASSWORD.finditer(value) if len(match[2]) >= _SECRET_LENGTH)
+    # As they stand in an entry of JSON, too.
+    found |= {json.dumps(value, ensure_ascii=ascii)[1:-1] for value in found for ascii in (True, False)}
     return sorted(found, key=len, reverse=True)
 
 
@@ -63,6 +72,7 @@ def masked(lines: Sequence[str], *releases: Release | None) -> list[str]:
     for line in lines:
         for secret in secrets:
             line = line.replace(secret, "********")
+        line = _URL_PASSWORD.sub(r"\1:********", line)
         readable.append(line if len(line) <= _LINE_LENGTH else f"{line[:_LINE_LENGTH]}...")
     return readable
 

@@ -3,8 +3,8 @@
 """A host that was switched returns to the release before by itself, unless its controller confirms the deployment.
 
 Nothing on the controller can do that: it may be dead, or the host out of its reach. So the host sets a timer of its
-own before it renames the link, and the end of the deployment stops it. The timer is a unit of systemd on disk, so that
-it is there after a reboot, too; it runs the very code that set it, which is kept beside it.
+own before it starts a worker of the new release, and the end of the deployment stops it. The timer is a unit of systemd
+on disk, so that it is there after a reboot, too; it runs the very code that set it, which is kept beside it.
 
 Sources: systemd.timer(5) (OnActiveSec counts from the start of the timer, which at boot is the boot),
 systemd.unit(5) (ConditionPathExists).
@@ -157,13 +157,19 @@ def disarm(host: Host, systemctl: Callable[..., None] | None = None) -> bool:
     return True
 
 
-def fire(host: Host, order: Order, switch: Callable[[Host, Order, Release], Any] | None = None) -> str | None:
+def fire(
+    host: Host,
+    order: Order,
+    switch: Callable[[Host, Order, Release], Any] | None = None,
+    clear: Callable[[Order, Release], list[str]] | None = None,
+) -> str | None:
     """Return to the release before, because nobody confirmed the new one.
 
     Args:
         host: where.
         order: what was to be confirmed.
         switch: how the host returns; for tests.
+        clear: how it is rid of workers of a switch that was cut off; for tests.
 
     Returns:
         What was done, for the journal of systemd; None if there was nothing to do any more.
@@ -177,8 +183,10 @@ def fire(host: Host, order: Order, switch: Callable[[Host, Order, Release], Any]
             return None
         live = host.live()
         if live is None or live.id != order.release:
+            # The switch was cut off before the link was renamed. Nobody else is in the middle of one: see exclusively.
+            removed = (clear or _clear)(order, live) if live is not None else []
             order_file(host).unlink()
-            return None
+            return f"removed what a switch has left that was cut off: {', '.join(removed)}" if removed else None
         lock = deploy_locks.read_lock(host)
         if lock is not None and lock.get("deploymentId") != order.deployment:
             deploy_locks.require_free(host, order.deployment)
@@ -231,6 +239,15 @@ def main(path: str) -> int:
 def _return(host: Host, order: Order, previous: Release) -> None:
     pm2 = Pm2(order.name, order.user, order.configuration)
     Switch(host, pm2, previous, Service(**order.service), deployment=order.deployment, back=True).run()
+
+
+def _clear(order: Order, live: Release) -> list[str]:
+    pm2 = Pm2(order.name, order.user, order.configuration)
+    if not pm2.is_up():
+        return []
+    leftovers = sorted({worker.name for worker in pm2.workers() if worker.directory != str(live.directory)})
+    pm2.delete(leftovers)
+    return leftovers
 
 
 def _units(order: Order, engine: Path) -> Mapping[str, str]:

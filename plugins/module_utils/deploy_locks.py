@@ -74,8 +74,36 @@ def require_free(host: Host, deployment: str, take_over: str | None = None) -> d
     return present
 
 
+def require_unchanged(host: Host, expected: str | None) -> None:
+    """See that nobody has switched this host since a deployment looked at it.
+
+    Between its look and its lock there may be a build of minutes. What it decided by then (whether its release is live,
+    what a failure returns to, what a rollback goes to) holds only for what was live.
+
+    Args:
+        host: where.
+        expected: id of the release that was live, empty for none; None if nobody has looked.
+
+    Raises:
+        OperationError: another release is live.
+    """
+    live = host.live()
+    found = live.id if live else ""
+    if expected is not None and found != expected:
+        raise OperationError(
+            f"{found or 'nothing'} is live on this host, and {expected or 'nothing'} was when this deployment looked: "
+            "another one has switched it in between",
+            "nothing was changed; see what it brought (history playbook), then run the same command again",
+        )
+
+
 def acquire(
-    host: Host, deployment: str, facts: Mapping[str, Any], take_over: str | None = None, lease: int = LEASE
+    host: Host,
+    deployment: str,
+    facts: Mapping[str, Any],
+    take_over: str | None = None,
+    lease: int = LEASE,
+    expected_live: str | None = None,
 ) -> dict[str, Any] | None:
     """Take or renew the lock; whoever takes it sets room aside for the way back.
 
@@ -85,16 +113,19 @@ def acquire(
         facts: holder, origin, since and whatever else tells people who it is.
         take_over: id of a deployment that is known to be dead.
         lease: seconds.
+        expected_live: as in `require_unchanged`.
 
     Returns:
         The lock that was taken over, if there was one.
 
     Raises:
         LockHeld: a living deployment holds it; nothing was changed.
+        OperationError: another release is live than expected; nothing was changed.
         OSError: the disk is full; nothing was changed.
     """
     with exclusively(host.root):
         lost = require_free(host, deployment, take_over)
+        require_unchanged(host, expected_live)
         if (read_lock(host) or {}).get("deploymentId") != deployment:
             reserve.hold(host.root)
         content = {**facts, "deploymentId": deployment, "lease": lease, "expires": int(time.time()) + lease}
@@ -137,7 +168,7 @@ def release(host: Host, deployment: str) -> bool:
         if present is None or present.get("deploymentId") != deployment:
             return False
         os.unlink(host.lock)
-        reserve.give(host.root)
+        reserve.restore(host.root)
         return True
 
 

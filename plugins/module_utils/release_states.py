@@ -138,17 +138,19 @@ class ReleaseStates:
         if before is not None and before != release and self.of(before).state != FAILED:
             self._write(before, replace(self.of(before), state=PREVIOUS, deployment=deployment))
 
-    def settle(self, live: str | None) -> None:
+    def settle(self, live: str | None, deployed: str | None = None) -> None:
         """Write down what a killed run could not any more, right after it had renamed the link.
 
         Args:
             live: the id that ``current`` points to.
+            deployed: the release that was deployed last, as the journal has it; it went forth then, even if it had
+                served before.
         """
         if live is None or self.is_settled(live):
             return
         before = next((release for release in self._known() if self._written(release) == LIVE), None)
         known = self.of(live)
-        self.went_live(live, before, known.deployment, back=known.served > 0)
+        self.went_live(live, before, known.deployment, back=known.served > 0 and deployed != live)
 
     def previous(self, live: str | None, kept: Iterable[str]) -> str | None:
         """The release that a rollback without an argument returns to.

@@ -126,6 +126,13 @@ class Host:
         """The journal of this host, oldest first."""
         return deployments.read_records(self.journal)
 
+    def settle(self) -> None:
+        """Write down what a killed run could not any more, right after it had renamed the link."""
+        live = self.live()
+        started = next((record for record in reversed(self.records()) if record.status == deployments.STARTED), None)
+        deployed = started.release if started and started.action == deployments.DEPLOY else None
+        self.states.settle(live.id if live else None, deployed)
+
     def live(self) -> Release | None:
         """The release that ``current`` points to, None before the first deployment.
 

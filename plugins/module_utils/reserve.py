@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Room on the disk for the way back: what a return has to write must fit, even if the disk is full by then.
 
-Whoever takes the lock sets it aside, in ``.reserve``; a return, a failure that is recorded and the end of the
-deployment give it free. It is one inode, too.
+Whoever takes the lock sets it aside, in ``.reserve``; a return and a failure that is recorded give it free. It is one
+inode, too. It stays between deployments: what is deployed may fill the disk long after, and a rollback has to be
+possible then.
 """
 
 from __future__ import annotations
@@ -46,6 +47,16 @@ def hold(root: Path) -> None:
         raise
     finally:
         os.close(descriptor)
+
+
+def restore(root: Path) -> None:
+    """Set the room aside again once nobody needs it, if there is any.
+
+    Args:
+        root: of the application.
+    """
+    with contextlib.suppress(OSError):
+        hold(root)
 
 
 def give(root: Path) -> bool:

@@ -283,7 +283,7 @@ def _see_healthy(pm2: Pm2, release: Release, service: Service) -> health.Gate:
         raise OperationError(
             f"candidate {release.id} (version {release.version}) is not fit for traffic: {reason}",
             "mend the release and deploy again; nothing was switched, the old version serves",
-            gate.evidence() + application_log.masked(_tail(log), release),
+            application_log.masked([*gate.evidence(), *_tail(log)], release),
         )
 
 
@@ -311,6 +311,7 @@ class Switch:
         release: what is to be live.
         service: ports and the gate's figures.
         announce: called once, right before the first change, with the release that was live (or None).
+        prepare: called right before the new generation is started, with the release that was live (or None).
         confirm: called right before the link is renamed, with the release that was live (or None); raises if this
             deployment must not go on.
         deployment: id of the deployment, for the states of the releases.
@@ -324,6 +325,7 @@ class Switch:
         release: Release,
         service: Service,
         announce: Callable[[Release | None], None] = lambda previous: None,
+        prepare: Callable[[Release | None], None] = lambda previous: None,
         confirm: Callable[[Release | None], None] = lambda previous: None,
         deployment: str | None = None,
         back: bool = False,
@@ -335,6 +337,7 @@ class Switch:
         self.release = release
         self.service = service
         self.announce = announce
+        self.prepare = prepare
         self.confirm = confirm
 
     def is_done(self, workers: list[Worker], live: Release | None) -> health.Gate | None:
@@ -378,8 +381,8 @@ class Switch:
             return Outcome(True, live, [])
         if self.back:
             reserve.give(self.host.root)
+        self.host.settle()
         self.announce(live)
-        self.host.states.settle(live.id if live else None)
         old = sorted({worker.name for worker in workers if self._serves(worker, live)})
         # What is neither the live release nor healthy was left by a killed run: it must not stand in the way.
         leftovers = sorted({worker.name for worker in workers} - set(old))
@@ -390,10 +393,10 @@ class Switch:
         done = self.is_done(remaining, live) if leftovers else None
         if done is not None:
             return Outcome(True, live, done.evidence())
+        self.prepare(live)
         generation = self._free_name(old)
-        evidence = self._join(generation, ApplicationLog(self.pm2, self.release))
+        evidence = self._join(generation, live, ApplicationLog(self.pm2, self.release))
         if live is None or live.id != self.release.id:
-            link_atomically(self.host.link, os.path.join("releases", self.release.id))
             self.host.states.went_live(self.release.id, live.id if live else None, self.deployment, self.back)
         self.pm2.delete(old)
         return Outcome(True, live, evidence)
@@ -405,16 +408,21 @@ class Switch:
         name = f"{self.pm2.application}-{self.release.id}"
         return f"{name}.2" if name in taken else name
 
-    def _join(self, generation: str, log: ApplicationLog) -> list[str]:
-        """Start the new generation on the live port and see every worker of it answer well."""
+    def _join(self, generation: str, live: Release | None, log: ApplicationLog) -> list[str]:
+        """Start the new generation on the live port, see every worker of it answer well, and rename the link."""
         try:
             evidence = self._see_all(generation, self.pm2.start(self.release.directory, generation))
-            self.confirm(self.host.live())
+            self.confirm(live)
+            if live is None or live.id != self.release.id:
+                link_atomically(self.host.link, os.path.join("releases", self.release.id))
             return evidence
         except OperationError as error:
             # The old version goes on serving, and its requests fill the same log.
             told = application_log.telling(log.news())
-            error.evidence += application_log.masked(told, self.release, self.host.live())
+            error.evidence = application_log.masked([*error.evidence, *told], self.release, live)
+            self.pm2.delete([generation])
+            raise
+        except OSError:  # the disk is full, even for a link
             self.pm2.delete([generation])
             raise
 

@@ -36,6 +36,11 @@ options:
     description: Seconds until the lock may be taken over if it isn't renewed.
     type: int
     default: 900
+  expected_live:
+    description:
+      - Id of the release that was live when the deployment looked, empty if nothing was. Where another one is by now,
+        the lock is refused, since another deployment has come in between.
+    type: str
   controller:
     description: Where the deployment runs. The action plugin of the same name fills it in.
     type: dict
@@ -88,6 +93,7 @@ def main():
             state=dict(type="str", choices=["held", "released"], default="held"),
             holder=dict(type="str"),
             lease=dict(type="int", default=deploy_locks.LEASE),
+            expected_live=dict(type="str"),
             controller=dict(type="dict"),
             take_over=dict(type="str"),
         ),
@@ -110,8 +116,16 @@ def main():
                 deploy_locks.release(host, options["deployment"])
         elif module.check_mode:
             deploy_locks.require_free(host, options["deployment"], options["take_over"])
+            deploy_locks.require_unchanged(host, options["expected_live"])
         else:
-            lost = deploy_locks.acquire(host, options["deployment"], facts, options["take_over"], options["lease"])
+            lost = deploy_locks.acquire(
+                host,
+                options["deployment"],
+                facts,
+                options["take_over"],
+                options["lease"],
+                options["expected_live"],
+            )
     except deploy_locks.LockHeld as error:
         module.fail_json(msg=str(error), lock=error.lock)
     except (OperationError, OSError) as error:

@@ -146,11 +146,21 @@ def main():
             deploy_locks.hold(host, options["deployment"])
 
     def set_timer(previous):
-        hold_lock()
         unconfirmed = options["action"] == deployments.DEPLOY and options["record"] and options["deployment"]
         if unconfirmed and options["confirm_within"] and previous is not None and previous.id != release.id:
             seconds = options["confirm_within"]
             deadman.arm(host, pm2, service_of(options), release, previous, options["deployment"], seconds)
+
+    def prepare(previous):
+        # That of a killed deployment is not replaced before this one can do better: what is live is unconfirmed.
+        if deadman.read_order(host) is None:
+            set_timer(previous)
+
+    def confirm(previous):
+        hold_lock()
+        order = deadman.read_order(host)
+        if order is None or order.deployment != options["deployment"]:
+            set_timer(previous)
 
     try:
         host.require()
@@ -167,7 +177,8 @@ def main():
             release,
             service_of(options),
             announce=announce,
-            confirm=set_timer,
+            prepare=prepare,
+            confirm=confirm,
             deployment=options["deployment"],
             # What is not recorded is the return of a fleet that failed.
             back=options["action"] == "rollback" or not options["record"],

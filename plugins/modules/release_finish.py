@@ -51,6 +51,12 @@ options:
         O(roastify.ops.release_activate#module:confirm_within) has set brings the host back.
     type: bool
     default: false
+  tried:
+    description:
+      - Whether a release of a deployment that failed was tried on any host of the fleet. One that was not, but has
+        served well before, may still be returned to.
+    type: bool
+    default: true
   keep:
     description: >-
       Complete releases to keep, the live one included. The release that a rollback returns to always stays.
@@ -146,13 +152,16 @@ def went_back(host, record):
     return record.previousRelease is not None and host.states.leads_back(record.previousRelease, record.release)
 
 
-def judge(host, record):
+def judge(host, record, tried):
     """Note that the release of a failed deployment is not to be returned to.
 
-    A rollback that failed says nothing of its target: the reason may have been the database.
+    A rollback that failed says nothing of its target: the reason may have been the database. Nor does a deployment of
+    what has served before, if it failed before that was tried anywhere.
     """
     live = host.live()
     is_live = live is not None and live.id == record.release
+    if not tried and host.states.of(record.release).served:
+        return
     if record.action == deployments.DEPLOY and not is_live and host.release(record.release) is not None:
         host.states.record(record.release, release_states.FAILED, record.deploymentId, record.reason)
 
@@ -186,6 +195,12 @@ def see_that_it_is_live(host, options):
 def finish(host, options, dry_run):
     """Write the ending down, prune after a success, give the lock back; what was written and what was pruned."""
     record = ending(host, options)
+    holder = (deploy_locks.read_lock(host) or {}).get("deploymentId")
+    if holder not in (None, options["deployment"]):
+        # Another deployment is at work by now: its reserve, its environment and its states are not ours to touch.
+        if record is not None and not dry_run:
+            deployments.append_record(host.journal, record)
+        return record, []
     if not dry_run:
         if options["status"] == deployments.FAILED:
             reserve.give(host.root)
@@ -193,7 +208,7 @@ def finish(host, options, dry_run):
     if record is not None and not dry_run:
         deployments.append_record(host.journal, record)
         if record.status == deployments.FAILED:
-            judge(host, record)
+            judge(host, record, options["tried"])
         elif record.action == deployments.ROLLBACK and went_back(host, record):
             host.states.record(record.previousRelease, release_states.FAILED, record.deploymentId, "rolled back from")
             deployments.append_record(host.journal, left_behind(record))
@@ -216,6 +231,7 @@ def main():
             reason=dict(type="str"),
             deployed_by=dict(type="str"),
             confirm=dict(type="bool", default=False),
+            tried=dict(type="bool", default=True),
             keep=dict(type="int", default=5),
         ),
         supports_check_mode=True,
@@ -228,8 +244,7 @@ def main():
         with exclusively(host.releases):
             if not module.check_mode:
                 see_that_it_is_live(host, options)
-                live = host.live()
-                host.states.settle(live.id if live else None)
+                host.settle()
             record, doomed = finish(host, options, module.check_mode)
     except (OperationError, OSError) as error:
         module.fail_json(msg=f"Ending deployment {options['deployment']} failed: {error}")

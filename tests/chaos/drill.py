@@ -40,8 +40,8 @@ OLD, NEW = "1.0.0", "1.1.0"
 ROOT = "/srv/roastify"
 #: Requests per second while a drill goes on.
 RATE = float(os.environ.get("CHAOS_RATE", "80"))
-#: Seconds for which a visitor waits for an answer. Where hosts, load and controller share two processors all is slow; what
-#: is refused, cut off or wrong fails at once, and what is lost is never answered.
+#: Seconds for which a visitor waits for an answer. Where hosts, load and controller share two processors all is slow;
+#: what is refused, cut off or wrong fails at once, and what is lost is never answered.
 PATIENCE = 30.0
 #: Drills are many. That a candidate has to stay healthy is a drill of its own; and hosts that stay in the load balancer
 #: while they are switched hide nothing.
@@ -371,7 +371,8 @@ class Survey:
         """All that must not be there once a deployment has ended, well or not."""
         found, complete = self.found, self.found["releases"]
         lines = [f"releases/{name} is no release" for name, version in complete.items() if version is None]
-        lines += [f"{name} in {ROOT}" for name in found["root"] if name.startswith(".") and name != ".states"]
+        own = (".states", ".reserve")
+        lines += [f"{name} in {ROOT}" for name in found["root"] if name.startswith(".") and name not in own]
         for name, state in found["states"].items():
             release = name.removesuffix(".json")
             if name.startswith(".") or release not in complete:

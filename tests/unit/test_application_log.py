@@ -53,6 +53,20 @@ def worker(host, release="a", **changes):
     return Worker(directory=str(host.release(release).directory), **settings)
 
 
+def test_secrets_in_addresses_and_in_json_are_masked_too(host):
+    release = host.release("a")
+    release.environment.write_text(
+        "PG_PASSWORD='say \"häm\" twice'\nREDIS_URL=redis://cache/0\nBROKER=amqp://shop:tiptop-secret@mq/1\n"
+    )
+    entry = json.dumps({"password": 'say "häm" twice'})
+    lines = [entry, json.dumps({"password": 'say "häm" twice'}, ensure_ascii=False), "tiptop-secret redis://cache/0"]
+    lines.append("connecting to postgres://shop:elsewhere@db/shop")
+    told = "\n".join(application_log.masked(lines, release))
+    for secret in ("häm", "h\\u00e4m", "tiptop", "redis://cache", "elsewhere"):
+        assert secret not in told, told
+    assert "postgres://shop:********@db/shop" in told
+
+
 def test_a_restart_loop_is_told_with_its_reason_and_without_secrets(host, tmp_path):
     pm2 = Logs(tmp_path)
     pm2.error_file.write_text("cannot start: PG_HOST is not set, password hunter2-hunter2\n")

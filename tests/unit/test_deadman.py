@@ -101,9 +101,27 @@ def test_unconfirmed_the_host_returns_and_says_so(host, order):
         deploy_locks.hold(host, "d1")
 
 
+def nothing(_order, _live):
+    return []
+
+
+def test_a_switch_that_was_cut_off_before_the_link_leaves_no_workers(host, order):
+    link_atomically(host.link, "releases/a")
+    cleared = []
+
+    def clear(what, live):
+        cleared.append((what.release, live.id))
+        return ["shop-b"]
+
+    assert deadman.fire(host, order, back, clear) == "removed what a switch has left that was cut off: shop-b"
+    assert cleared == [("b", "a")]
+    assert host.live().id == "a"
+    assert deadman.read_order(host) is None
+
+
 def test_what_was_left_already_is_left_alone(host, order):
     link_atomically(host.link, "releases/c")
-    assert deadman.fire(host, order, back) is None
+    assert deadman.fire(host, order, back, nothing) is None
     assert host.live().id == "c"
     assert deadman.read_order(host) is None
 
@@ -147,8 +165,9 @@ def test_the_kept_code_runs_by_itself(host, order, tmp_path):
     """As systemd runs it: another process, nothing of Ansible's, with an order that is none any more."""
     engine = host.root / "state" / "deadman.pyz"
     assert "ansible_collections/roastify/ops/plugins/module_utils/switching.py" in zipfile.ZipFile(engine).namelist()
-    host.link.unlink()
-    host.link.symlink_to("releases/c")
+    link_atomically(host.link, "releases/c")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "pm2.environment").write_text(f"PM2_HOME={tmp_path}\n")
     done = subprocess.run(
         [sys.executable, "-I", str(engine), str(host.root / ".deadman.json")],
         capture_output=True,

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from ansible_collections.roastify.ops.plugins.module_utils import controllers, deploy_locks, releases
+from ansible_collections.roastify.ops.plugins.module_utils import controllers, deploy_locks, releases, reserve
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 
 FACTS = {"holder": "ann", "origin": "laptop", "since": "2026-01-01T00:00:00Z"}
@@ -72,12 +72,44 @@ def test_only_the_holder_gives_it_back(host):
     assert deploy_locks.read_lock(host) is None
 
 
-def test_room_for_the_way_back_is_set_aside_with_the_lock_and_given_free_with_it(host):
-    reserve = host.root / ".reserve"
+def test_room_for_the_way_back_is_set_aside_with_the_lock_and_stays(host):
+    room = host.root / ".reserve"
     deploy_locks.acquire(host, "d1", FACTS)
-    assert reserve.stat().st_blocks * 512 >= 1024 * 1024
+    assert room.stat().st_blocks * 512 >= 1024 * 1024
+    reserve.give(host.root)
     deploy_locks.release(host, "d1")
-    assert not reserve.exists()
+    assert room.stat().st_blocks * 512 >= 1024 * 1024
+
+
+def test_a_rollback_finds_the_room_on_a_disk_that_the_release_has_filled(host, monkeypatch):
+    deploy_locks.acquire(host, "d1", FACTS)
+    deploy_locks.release(host, "d1")
+    full_disk(monkeypatch, host)
+    deploy_locks.acquire(host, "d2", FACTS)
+    assert deploy_locks.read_lock(host)["deploymentId"] == "d2"
+    # And where there is none to be had, the lock goes back all the same.
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
+    deploy_locks.release(host, "d2")
+    assert deploy_locks.read_lock(host) is None and not (host.root / ".reserve").exists()
+
+
+def test_a_release_that_went_live_in_between_is_not_overwritten(host):
+    directory = host.releases / "a"
+    directory.mkdir(parents=True)
+    (directory / ".release.json").write_text(json.dumps({"id": "a", "version": "1"}))
+    for expected in (None, ""):
+        deploy_locks.acquire(host, "d1", FACTS, expected_live=expected)
+    deploy_locks.release(host, "d1")
+    host.link.symlink_to("releases/a")
+    for expected in ("", "b"):
+        with pytest.raises(OperationError, match=r"a is live on this host, and (b|nothing) was when"):
+            deploy_locks.acquire(host, "d2", FACTS, expected_live=expected)
+        assert deploy_locks.read_lock(host) is None
+    deploy_locks.acquire(host, "d2", FACTS, expected_live="a")
+
+
+def no_room(descriptor, start, size):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def full_disk(monkeypatch, host):
@@ -102,10 +134,7 @@ def test_a_lock_is_renewed_on_a_disk_that_is_full_by_now(host, monkeypatch, rene
 
 
 def test_no_lock_is_taken_where_there_is_no_room_for_the_way_back(host, monkeypatch):
-    def full(descriptor, start, size):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
     with pytest.raises(OSError, match="No space left"):
         deploy_locks.acquire(host, "d1", FACTS)
     assert os.listdir(host.root) == []

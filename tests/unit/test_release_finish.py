@@ -40,6 +40,7 @@ def end(host, status, **more):
         "reason": None,
         "deployed_by": "ann",
         "confirm": False,
+        "tried": True,
         "keep": 5,
         **more,
     }
@@ -94,3 +95,26 @@ def test_what_is_not_live_is_no_success(host):
     switch(host, "a", "b", back=True)
     with pytest.raises(release_finish.OperationError, match="a is live here, not b"):
         release_finish.see_that_it_is_live(host, {"status": "succeeded", "release": "b"})
+
+
+def test_what_served_before_and_was_not_tried_is_still_returned_to(host):
+    """It was to be deployed again, and a host did not answer in the transfer."""
+    options = {"release": "a", "deployment": "d2", "reason": "app3: no answer"}
+    deploy_locks.acquire(host, "d2", {"holder": "ann"}, take_over="d1")
+    end(host, "failed", tried=False, **options)
+    assert host.states.previous("b", ["a", "b"]) == "a"
+    end(host, "failed", **{**options, "deployment": "d3"})
+    assert host.states.previous("b", ["a", "b"]) is None
+
+
+def test_who_lost_the_lock_touches_nothing_but_the_journal(host):
+    deploy_locks.acquire(host, "d2", {"holder": "bob"}, take_over="d1")
+    (host.root / "shared" / "environments").mkdir()
+    coming = host.root / "shared" / "environments" / "c.env"
+    coming.write_text("A=1\n")
+    switch(host, "a", "b", back=True)
+    assert end(host, "failed", reason="lost the lock").status == "failed"
+    assert statuses(host) == ["started", "failed"]
+    assert host.states.of("b", "a").state == "previous"
+    assert deploy_locks.read_lock(host)["deploymentId"] == "d2"
+    assert coming.exists() and (host.root / ".reserve").exists()

@@ -112,6 +112,13 @@ def test_a_killed_return_keeps_what_was_replaced(fleet):
     assert fleet.states.previous("a", ["a", "b"]) is None
 
 
+def test_a_killed_deployment_of_what_had_served_before_went_forth(fleet):
+    fleet.deploy("w", "x", "y")
+    fleet.live = "x"  # deployed again, and killed after the link was renamed
+    fleet.states.settle("x", deployed="x")
+    assert fleet.states.previous("x", ["w", "x", "y"]) == "y"
+
+
 def test_order_is_what_happened_and_neither_names_nor_times(fleet):
     fleet.deploy("z", "a")
     os.utime(fleet.states.directory / "z.json")

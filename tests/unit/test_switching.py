@@ -1,6 +1,7 @@
 """Switching by generations, with a PM2 that only keeps the list; real PM2 is met in molecule and in the sandbox."""
 
 import dataclasses
+import errno
 import json
 import os
 
@@ -145,6 +146,28 @@ def test_a_deployment_that_lost_its_lock_does_not_switch(host):
         switch(host, processes, "b", confirm=lost).run()
     assert link_of(host) == "a"
     assert [worker.name for worker in processes.list] == ["shop-a"]
+
+
+def test_a_link_that_cannot_be_renamed_leaves_the_old_one_alone(host, monkeypatch):
+    host.link.symlink_to("releases/a")
+    processes = List(host, "a")
+
+    def full(link, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(switching, "link_atomically", full)
+    with pytest.raises(OSError, match="No space left"):
+        switch(host, processes, "b").run()
+    assert link_of(host) == "a"
+    assert [worker.name for worker in processes.list] == ["shop-a"]
+
+
+def test_the_host_is_prepared_before_a_worker_of_the_new_release_runs(host):
+    host.link.symlink_to("releases/a")
+    processes = List(host, "a")
+    prepared = []
+    switch(host, processes, "b", prepare=lambda previous: prepared.append((previous.id, list(processes.told)))).run()
+    assert prepared == [("a", [])]
 
 
 def test_killed_before_the_link_was_renamed_the_next_run_clears_up(host):
