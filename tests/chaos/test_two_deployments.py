@@ -36,6 +36,27 @@ def test_of_two_that_start_at_once_one_at_most_switches(
     drill.require_all_is_well(fleet, visitors, "at once")
 
 
+def test_what_was_built_while_another_went_live_is_refused(
+    fleet: Fleet, artifacts: dict[str, str], visitors: Visitors
+) -> None:
+    # It has seen what is live, and is at its build for long.
+    slow = Run("built for long", drill.playbook("deploy.yml", release_artifact=artifacts[NEW]))
+    slow.until("[Choose the batches")
+    slow.signal(signal.SIGSTOP)
+    try:
+        status, output = drill.deploy_environment("in between")
+        assert status == 0, output
+        between = {one.live for one in drill.survey_all(fleet)}
+        assert len(between) == 1
+    finally:
+        slow.signal(signal.SIGCONT)
+    assert slow.wait() != 0
+    assert "another one has switched it in between" in re.sub(r"\s+", " ", slow.said)
+    assert {one.live for one in drill.survey_all(fleet)} == between
+    assert drill.leftovers(fleet) == []
+    drill.require_all_is_well(fleet, visitors, "in between")
+
+
 def test_the_lock_of_a_dead_holder_is_taken_over_and_said_so(
     fleet: Fleet, artifacts: dict[str, str], visitors: Visitors
 ) -> None:
