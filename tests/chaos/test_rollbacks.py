@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import drill
@@ -97,9 +98,19 @@ def with_a_table(tree: Path) -> None:
     (tree / "migrations" / "092_tastings.down.sql").write_text("DROP TABLE tastings;\n")
 
 
+def with_two_tables(tree: Path) -> None:
+    with_a_table(tree)
+    (tree / "migrations" / "093_tasters.up.sql").write_text("CREATE TABLE tasters (id integer PRIMARY KEY);\n")
+    (tree / "migrations" / "093_tasters.down.sql").write_text("DROP TABLE tasters;\n")
+
+
+def tables(database: str) -> str:
+    return drill.on(database, "su postgres -c 'psql -d roastify -Atc \\\\dt'")
+
+
 def test_with_the_schema_as_well(fleet: Fleet, artifacts: dict[str, str], visitors: Visitors, database: str) -> None:
     def has_table() -> bool:
-        return "tastings" in drill.on(database, "su postgres -c 'psql -d roastify -Atc \\\\dt'")
+        return "tastings" in tables(database)
 
     first = live(fleet)
     newer = drill.variant(artifacts[NEW], "with-a-table", with_a_table, schemaVersion="092")
@@ -128,6 +139,49 @@ def test_with_the_schema_as_well(fleet: Fleet, artifacts: dict[str, str], visito
     assert status == 0, output
     assert live(fleet) == first and not has_table()
     drill.require_all_is_well(fleet, visitors, "schema as well")
+
+
+def test_with_half_of_the_schema_gone_the_older_release_stays(
+    fleet: Fleet, artifacts: dict[str, str], visitors: Visitors, database: str
+) -> None:
+    first = live(fleet)
+    newer = drill.variant(artifacts[NEW], "with-two-tables", with_two_tables, schemaVersion="093")
+    second = deployed("half of the schema, new", newer, fleet)
+    lock = "BEGIN; LOCK TABLE tastings IN ACCESS SHARE MODE; SELECT pg_sleep(300)"
+    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(300)'"
+    with drill.fault(
+        database,
+        f"su postgres -c 'psql -d roastify -c \"{lock}\"' >/dev/null 2>&1 &",
+        f'su postgres -c "psql -Atc \\"{end}\\""',
+    ):
+        status, output = drill.roll_back(
+            "half of the schema",
+            rollback_migrations=True,
+            db_migrate_confirm_data_loss=True,
+            db_migrate_lock_timeout=1,
+            db_migrate_lock_retries=0,
+            release=first,
+        )
+    said = " ".join(output.split())
+    assert status != 0
+    assert f"keeps the older release {first}, since migrations of {second} were rolled back" in said
+    assert "tastings" in tables(database) and "tasters" not in tables(database)
+    assert live(fleet) == first
+    # What it says is what helps.
+    remedy = re.search(r"-e migrate_rollback_to=(\S+) -e db_migrate_directory=(\S+)", said)
+    assert remedy, said
+    status, log = drill.run(
+        "half of the schema, the rest",
+        *drill.playbook(
+            "playbooks/migrate.yml",
+            migrate_rollback_to=remedy[1],
+            db_migrate_directory=remedy[2],
+            db_migrate_confirm_data_loss=True,
+        ),
+    )
+    assert status == 0, log.read_text()
+    assert "tastings" not in tables(database)
+    drill.require_all_is_well(fleet, visitors, "half of the schema")
 
 
 @pytest.mark.parametrize(
