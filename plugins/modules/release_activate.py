@@ -169,7 +169,9 @@ def main():
             # Staging was only pretended, too: the release would be there by now.
             live = host.live()
             module.exit_json(changed=True, release=None, previous=dict(live.manifest) if live else None, answers=[])
-        release = release or host.find(options["release"])
+        if release is None:
+            hold_lock()  # whoever has the lock now may have removed the release
+            release = host.find(options["release"])
         pm2 = pm2_of(options)
         switch = switching.Switch(
             host,

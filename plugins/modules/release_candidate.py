@@ -89,8 +89,10 @@ def main():
         live = host.live()
         if module.check_mode or (live is not None and live.id == options["release"]):
             module.exit_json(changed=False, answers=[])
-        release = host.find(options["release"])
         confirm = functools.partial(deploy_locks.hold, host, options["deployment"])
+        # First: whoever has the lock now may have removed the release.
+        confirm()
+        release = host.find(options["release"])
         gate = switching.try_out(host, pm2_of(options), release, service_of(options), confirm)
         host.states.record(release.id, release_states.READY, options["deployment"])
     except (OperationError, OSError) as error:
