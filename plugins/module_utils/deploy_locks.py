@@ -104,6 +104,7 @@ def acquire(
     take_over: str | None = None,
     lease: int = LEASE,
     expected_live: str | None = None,
+    back: bool = False,
 ) -> dict[str, Any] | None:
     """Take or renew the lock; whoever takes it sets room aside for the way back.
 
@@ -114,6 +115,7 @@ def acquire(
         take_over: id of a deployment that is known to be dead.
         lease: seconds.
         expected_live: as in `require_unchanged`.
+        back: whether it is for a way back, which is gone without room for it, too: what little it writes may fit.
 
     Returns:
         The lock that was taken over, if there was one.
@@ -127,7 +129,7 @@ def acquire(
         lost = require_free(host, deployment, take_over)
         require_unchanged(host, expected_live)
         if (read_lock(host) or {}).get("deploymentId") != deployment:
-            reserve.hold(host.root)
+            (reserve.restore if back else reserve.hold)(host.root)
         content = {**facts, "deploymentId": deployment, "lease": lease, "expires": int(time.time()) + lease}
         _write(host, content)
         return lost

@@ -41,6 +41,10 @@ options:
       - Id of the release that was live when the deployment looked, empty if nothing was. Where another one is by now,
         the lock is refused, since another deployment has come in between.
     type: str
+  back:
+    description: Whether it is for a way back. On a full disk that is tried, where a deployment is refused.
+    type: bool
+    default: false
   controller:
     description: Where the deployment runs. The action plugin of the same name fills it in.
     type: dict
@@ -94,6 +98,7 @@ def main():
             holder=dict(type="str"),
             lease=dict(type="int", default=deploy_locks.LEASE),
             expected_live=dict(type="str"),
+            back=dict(type="bool", default=False),
             controller=dict(type="dict"),
             take_over=dict(type="str"),
         ),
@@ -125,6 +130,7 @@ def main():
                 options["take_over"],
                 options["lease"],
                 options["expected_live"],
+                options["back"],
             )
     except deploy_locks.LockHeld as error:
         module.fail_json(msg=str(error), lock=error.lock)

@@ -101,10 +101,11 @@ def test_a_full_disk_leaves_what_is_served(
     command = drill.playbook("deploy.yml", release_artifact=artifact, app_release_transfer_delay=0)
     with small_disk(host, place):
         status, output = drill.meanwhile(f"full {moment}", command, task, drill.on_host(host, full(place)))
-        assert status != 0
-        assert "No space left on device" in output or "not enough" in output, output[-3000:]
-        assert set(drill.served(fleet).values()) == {OLD}
-        assert {one.version for one in drill.survey_all(fleet)} == {OLD}
+        # What is left to be written from the switch on may fit into the reserve, unless the logs have filled that, too.
+        whole = status == 0 and moment == "in the switch"
+        assert whole or "No space left on device" in output or "not enough" in output, output[-3000:]
+        assert set(drill.served(fleet).values()) == {NEW if whole else OLD}
+        assert {one.version for one in drill.survey_all(fleet)} == {NEW if whole else OLD}
         assert visitors.failures() == []
         drill.on(host, f"rm -rf {place}/filler*")
         drill.require_all_is_well(fleet, visitors, f"full {moment}")

@@ -140,6 +140,12 @@ def test_no_lock_is_taken_where_there_is_no_room_for_the_way_back(host, monkeypa
     assert os.listdir(host.root) == []
 
 
+def test_a_way_back_is_gone_without_room_too(host, monkeypatch):
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
+    deploy_locks.acquire(host, "d1", FACTS, back=True)
+    assert deploy_locks.read_lock(host)["deploymentId"] == "d1"
+
+
 def test_what_fails_for_another_reason_leaves_the_room(host, monkeypatch):
     deploy_locks.acquire(host, "d1", FACTS)
 
