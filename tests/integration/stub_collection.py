@@ -18,7 +18,7 @@ def stub_collection(
     Args:
         directory: where, an empty one.
         modules: Python text of each module that is another one.
-        roles: tasks of each role that is another one.
+        roles: tasks of each role that is another one; ``NAME/ENTRY`` for an entry point of its own.
 
     Returns:
         Path for ANSIBLE_COLLECTIONS_PATH.
@@ -36,11 +36,13 @@ def stub_collection(
         if path.stem not in modules:
             (collection / "plugins" / "modules" / path.name).symlink_to(path)
     for path in (ROOT / "roles").iterdir():
-        if path.name not in roles:
+        if path.name not in {name.partition("/")[0] for name in roles}:
             (collection / "roles" / path.name).symlink_to(path)
     for name, text in modules.items():
         (collection / "plugins" / "modules" / f"{name}.py").write_text(text)
     for name, tasks in roles.items():
-        (collection / "roles" / name / "tasks").mkdir(parents=True)
-        (collection / "roles" / name / "tasks" / "main.yml").write_text(json.dumps(tasks))
+        role, _, entry = name.partition("/")
+        directory_of_tasks = collection / "roles" / role / "tasks"
+        directory_of_tasks.mkdir(parents=True, exist_ok=True)
+        (directory_of_tasks / f"{entry or 'main'}.yml").write_text(json.dumps(tasks))
     return str(directory / "collections")

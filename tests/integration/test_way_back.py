@@ -67,6 +67,8 @@ BALANCER = [
         "roastify.ops.balancer": {"root": "{{ app_release_root }}", "state": "{{ alb_target_state }}"},
     }
 ]
+#: In place of the rollback of migrations.
+SCHEMA = [{"name": "Roll back", "roastify.ops.balancer": {"root": "{{ app_release_root }}", "state": "schema back"}}]
 
 
 def _together(events: Iterable[str]) -> list[str]:
@@ -91,7 +93,7 @@ class Fleet:
             module: STUB.replace("WHAT.format(**arguments)", f"({what}).format(**arguments)")
             for module, what in STUBS.items()
         }
-        self.collections = stub_collection(directory, modules, {"alb_target": BALANCER})
+        self.collections = stub_collection(directory, modules, {"alb_target": BALANCER, "db_migrate/rollback": SCHEMA})
         for host in HOSTS:
             (directory / host).mkdir()
             (directory / host / "live").write_text("r1")
@@ -281,3 +283,35 @@ def test_with_the_policy_stop_who_is_well_stays(fleet: Fleet) -> None:
         *("app3 switch r1", "app1 app2 app3 registered"),
     ], fleet.output
     assert fleet.live() == {"app1": "r2", "app2": "r2", "app3": "r1", "app4": "r1"}
+
+
+#: A deployment that migrated, on its first host.
+MIGRATED = {
+    "db_migrate_on_failure": "rollback",
+    "db_migrate_result": "{{ {'changed': inventory_hostname == 'app1'} }}",
+    "db_migrate_plan": {"schema_version_before": "001"},
+}
+
+
+def test_the_schema_goes_back_last_and_once(fleet: Fleet) -> None:
+    fleet.order("app4", "fail switch r2")
+    events = fleet.deploy(**MIGRATED)
+    assert events[-2:] == ["app1 registered", "app1 schema back"], fleet.output
+
+
+@pytest.mark.parametrize(
+    ("host", "order", "variables"),
+    [
+        pytest.param("app3", ["fail switch r2"], {"deploy_on_failure": "stop"}, id="some keep the release"),
+        pytest.param("app3", ["fail switch r1"], {"stumbles": "app4"}, id="one cannot return"),
+        pytest.param("app3", ["lose switch r2"], {}, id="one does not answer"),
+        pytest.param("app1", ["fail lock held"], {"stumbles": "app4"}, id="the lock is lost"),
+    ],
+)
+def test_the_schema_stays_for_whoever_may_need_it(
+    fleet: Fleet, host: str, order: list[str], variables: dict[str, Any]
+) -> None:
+    fleet.order(host, *order)
+    events = fleet.deploy(**MIGRATED, **variables)
+    assert not [event for event in events if "schema back" in event], fleet.output
+    assert "were not rolled back; see above" in fleet.output
