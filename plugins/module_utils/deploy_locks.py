@@ -78,7 +78,9 @@ def require_unchanged(host: Host, expected: str | None) -> None:
     """See that nobody has switched this host since a deployment looked at it.
 
     Between its look and its lock there may be a build of minutes. What it decided by then (whether its release is live,
-    what a failure returns to, what a rollback goes to) holds only for what was live.
+    what a failure returns to, what a rollback goes to) holds only for what was live. Nobody asks that where the lock of a
+    dead one is taken over: what its last step has switched meanwhile is not confirmed, and what was before it is what
+    to return to.
 
     Args:
         host: where.
@@ -127,7 +129,8 @@ def acquire(
     """
     with exclusively(host.root):
         lost = require_free(host, deployment, take_over)
-        require_unchanged(host, expected_live)
+        if lost is None:
+            require_unchanged(host, expected_live)
         if (read_lock(host) or {}).get("deploymentId") != deployment:
             (reserve.restore if back else reserve.hold)(host.root)
         content = {**facts, "deploymentId": deployment, "lease": lease, "expires": int(time.time()) + lease}

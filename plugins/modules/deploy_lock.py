@@ -39,7 +39,7 @@ options:
   expected_live:
     description:
       - Id of the release that was live when the deployment looked, empty if nothing was. Where another one is by now,
-        the lock is refused, since another deployment has come in between.
+        the lock is refused, since another deployment has come in between; not so where it is taken over.
     type: str
   back:
     description: Whether it is for a way back. On a full disk that is tried, where a deployment is refused.
@@ -120,8 +120,8 @@ def main():
             if not module.check_mode:
                 deploy_locks.release(host, options["deployment"])
         elif module.check_mode:
-            deploy_locks.require_free(host, options["deployment"], options["take_over"])
-            deploy_locks.require_unchanged(host, options["expected_live"])
+            if deploy_locks.require_free(host, options["deployment"], options["take_over"]) is None:
+                deploy_locks.require_unchanged(host, options["expected_live"])
         else:
             lost = deploy_locks.acquire(
                 host,

@@ -108,6 +108,16 @@ def test_a_release_that_went_live_in_between_is_not_overwritten(host):
     deploy_locks.acquire(host, "d2", FACTS, expected_live="a")
 
 
+def test_the_last_step_of_a_dead_deployment_does_not_keep_the_next_one(host):
+    """Its module works on when the controller is killed, and switches after the next one has looked."""
+    directory = host.releases / "a"
+    directory.mkdir(parents=True)
+    (directory / ".release.json").write_text(json.dumps({"id": "a", "version": "1"}))
+    deploy_locks.acquire(host, "d1", FACTS)
+    host.link.symlink_to("releases/a")
+    assert deploy_locks.acquire(host, "d2", FACTS, take_over="d1", expected_live="")["deploymentId"] == "d1"
+
+
 def no_room(descriptor, start, size):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
