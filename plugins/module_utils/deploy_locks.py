@@ -78,8 +78,8 @@ def require_unchanged(host: Host, expected: str | None) -> None:
     """See that nobody has switched this host since a deployment looked at it.
 
     Between its look and its lock there may be a build of minutes. What it decided by then (whether its release is live,
-    what a failure returns to, what a rollback goes to) holds only for what was live. Nobody asks that where the lock of a
-    dead one is taken over: what its last step has switched meanwhile is not confirmed, and what was before it is what
+    what a failure returns to, what a rollback goes to) holds only for what was live. Nobody asks that where the lock of
+    a dead one is taken over: what its last step has switched meanwhile is not confirmed, and what was before it is what
     to return to.
 
     Args:
