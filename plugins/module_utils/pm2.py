@@ -12,27 +12,25 @@ import json
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+from ansible_collections.roastify.ops.plugins.module_utils.pm2_daemon import NotUnderstood, Pm2Daemon
 
 #: What Node.js runs for one action: PM2's own interface, instead of its command line, which would have to be started
-#: once more for the list. An application deleted while it was starting can come back in the list (seen with PM2
-#: 7.0.4), hence the second look.
+#: once more for the list.
 _CONTROL = """
 const fs = require('fs'), path = require('path'), { promisify } = require('util');
 const [binary, action, ecosystem, ...generations] = process.argv.slice(1);
 const pm2 = require(path.resolve(fs.realpathSync(binary), '../..'));
 const call = (name, ...parameters) => promisify(pm2[name]).apply(pm2, parameters);
-const describe = ({ name, pid, pm2_env: { status, pm_cwd, restart_time, exit_code } }) => (
-  { name, pid: pid || 0, status: status || '', directory: pm_cwd || '', restarts: restart_time || 0,
-    exit_code: exit_code === undefined ? null : exit_code });
+const describe = ({ name, pid, pm_id, pm2_env: { status, pm_cwd, restart_time, exit_code } }) => (
+  { name, pid, pm_id, pm2_env: { status, pm_cwd, restart_time, exit_code } });
 const remove = async () => {
   const listed = new Set((await call('list')).map((entry) => entry.name));
   for (const name of generations) if (listed.has(name)) await call('delete', name);
@@ -40,7 +38,7 @@ const remove = async () => {
 (async () => {
   await call('connect');
   if (action === 'start') await call('start', ecosystem);
-  if (action === 'delete') { await remove(); await remove(); }
+  if (action === 'delete') await remove();
   process.stdout.write('\\n' + JSON.stringify((await call('list')).map(describe)) + '\\n', () => process.exit(0));
 })().catch((error) => { console.error(error && error.message || error); process.exit(1); });
 """
@@ -59,6 +57,7 @@ class Worker:
         directory: of its release.
         restarts: how often PM2 has started it again.
         exit_code: of its last end, None if it never ended or PM2 does not know.
+        number: by which PM2 knows it.
     """
 
     name: str
@@ -67,6 +66,25 @@ class Worker:
     directory: str
     restarts: int = 0
     exit_code: int | None = None
+    number: int = -1
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Worker:
+        """The worker that an entry of PM2's list is about.
+
+        Args:
+            entry: with name, pid, pm_id and pm2_env; while a worker is starting much of it is missing.
+        """
+        settings = entry["pm2_env"]
+        return cls(
+            name=entry["name"],
+            pid=entry.get("pid") or 0,
+            status=settings.get("status") or "",
+            directory=settings.get("pm_cwd") or "",
+            restarts=settings.get("restart_time") or 0,
+            exit_code=settings.get("exit_code"),
+            number=entry["pm_id"],
+        )
 
     @property
     def running(self) -> bool:
@@ -108,6 +126,7 @@ class Pm2:
         self.ecosystem = Path(configuration) / "ecosystem.config.cjs"
         self.environment = read_environment(Path(configuration) / "pm2.environment")
         self.home = Path(self.environment["PM2_HOME"])
+        self.daemon = Pm2Daemon(self.home / "rpc.sock")
         self.service = f"pm2-{application}.service"
 
     def identity(self) -> dict[str, Any]:
@@ -153,8 +172,11 @@ class Pm2:
                 said,
             )
         # PM2 may say something of its own before.
-        entries = json.loads(outcome.stdout.splitlines()[-1])
-        return [Worker(**entry) for entry in entries if entry["name"].startswith(f"{self.application}-")]
+        return self._ours(json.loads(outcome.stdout.splitlines()[-1]))
+
+    def _ours(self, entries: Iterable[Mapping[str, Any]]) -> list[Worker]:
+        workers = map(Worker.of, entries)
+        return [worker for worker in workers if worker.name.startswith(f"{self.application}-")]
 
     def _binary(self) -> str:
         found = shutil.which("pm2", path=self.environment.get("PATH"))
@@ -164,15 +186,7 @@ class Pm2:
 
     def is_up(self) -> bool:
         """Whether the daemon listens on its socket."""
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(2)
-        try:
-            connection.connect(str(self.home / "rpc.sock"))
-        except OSError:
-            return False
-        finally:
-            connection.close()
-        return True
+        return self.daemon.listens()
 
     def ensure_up(self) -> bool:
         """Have systemd start the daemon if it isn't there.
@@ -197,7 +211,10 @@ class Pm2:
 
     def workers(self) -> list[Worker]:
         """All processes that PM2 has for this application, of all generations."""
-        return self._control("list")
+        try:
+            return self._ours(self.daemon.processes(COMMAND_LIMIT))
+        except NotUnderstood:
+            return self._control("list")
 
     def definition(self, release: Path) -> dict[str, Any]:
         """What PM2 would run for a release: the first application of the ecosystem file.
@@ -243,9 +260,26 @@ class Pm2:
         """
         if not generations:
             return
-        left = sorted({worker.name for worker in self._control("delete", *generations)} & set(generations))
+        left = self._of(generations, self.workers())
+        # An application deleted while it was starting can come back in the list (seen with PM2 7.0.4).
+        for _ in range(2):
+            if not left:
+                return
+            left = self._of(generations, self._delete(left))
         if left:
             raise OperationError(
-                f"PM2 still lists {', '.join(left)} after deleting it",
+                f"PM2 still lists {', '.join(sorted({worker.name for worker in left}))} after deleting it",
                 f"look at the daemon with systemctl status {self.service}, then deploy again",
             )
+
+    @staticmethod
+    def _of(generations: Sequence[str], workers: Iterable[Worker]) -> list[Worker]:
+        return [worker for worker in workers if worker.name in generations]
+
+    def _delete(self, workers: Sequence[Worker]) -> list[Worker]:
+        """End workers, all at once; what runs after it."""
+        try:
+            self.daemon.delete([worker.number for worker in workers], COMMAND_LIMIT)
+        except NotUnderstood:
+            return self._control("delete", *sorted({worker.name for worker in workers}))
+        return self.workers()

@@ -1,0 +1,94 @@
+"""The list and the end of workers with a real PM2: over its socket, and through its own interface where that fails."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from ansible_collections.roastify.ops.plugins.module_utils import pm2
+from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Worker
+from ansible_collections.roastify.ops.plugins.module_utils.pm2_daemon import NotUnderstood
+from pm2_host import Pm2Host
+
+#: Takes a while to end, as one that still answers requests does.
+SLOW = "serve((request, response) => healthy(response)); process.on('SIGINT', () => setTimeout(process.exit, 1000, 0));"
+LIMIT = pm2.COMMAND_LIMIT
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pm2Host]:
+    with Pm2Host(tmp_path_factory.mktemp("pm2")).daemon() as host:
+        for name in ("a", "b"):
+            host.release(name, SLOW)
+        yield host
+
+
+@pytest.fixture
+def generations(daemon: Pm2Host) -> Iterator[tuple[str, str]]:
+    """Two releases with two workers each."""
+    names = ("shop-a", "shop-b")
+    for release, name in zip(("a", "b"), names):
+        assert len(daemon.pm2.start(daemon.host.releases / release, name)) == 2
+    yield names
+    daemon.pm2.delete(names)
+
+
+@pytest.fixture
+def deaf(daemon: Pm2Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon that is not understood over its socket."""
+
+    def fails(*_arguments: object) -> None:
+        raise NotUnderstood("another version of PM2")
+
+    monkeypatch.setattr(daemon.pm2.daemon, "processes", fails)
+    monkeypatch.setattr(daemon.pm2.daemon, "delete", fails)
+
+
+def of(workers: list[Worker], name: str) -> list[Worker]:
+    return [worker for worker in workers if worker.name == name]
+
+
+def by_number(workers: list[Worker]) -> list[Worker]:
+    return sorted(workers, key=lambda worker: worker.number)
+
+
+def test_the_socket_gives_what_the_interface_does(daemon: Pm2Host, generations: tuple[str, str]) -> None:
+    over_socket = [Worker.of(entry) for entry in daemon.pm2.daemon.processes(LIMIT)]
+    assert by_number(over_socket) == by_number(daemon.pm2._control("list"))
+    assert {(worker.name, worker.status, worker.running) for worker in over_socket} == {
+        (name, "online", True) for name in generations
+    }
+    assert {worker.directory for worker in over_socket} == {str(daemon.host.releases / name) for name in ("a", "b")}
+
+
+@pytest.mark.parametrize("way", ["over the socket", "through the interface"])
+def test_one_generation_ends_and_the_other_stays(
+    daemon: Pm2Host, generations: tuple[str, str], way: str, request: pytest.FixtureRequest
+) -> None:
+    if way == "through the interface":
+        request.getfixturevalue("deaf")
+    ending, staying = generations
+    before = daemon.pm2.workers()
+    daemon.pm2.delete([ending, "shop-unknown"])
+    # Whoever is told that they have ended may rely on it.
+    assert [os.path.exists(f"/proc/{worker.pid}") for worker in of(before, ending)] == [False, False]
+    assert by_number(daemon.pm2.workers()) == by_number(of(before, staying))
+
+
+def test_workers_of_nobody(daemon: Pm2Host) -> None:
+    assert daemon.pm2.workers() == []
+    daemon.pm2.delete(["shop-a"])
+    with pytest.raises(NotUnderstood, match="deleteProcessId"):
+        daemon.pm2.daemon.delete([4711], LIMIT)
+
+
+def test_nothing_of_node_is_started_for_them(
+    daemon: Pm2Host, generations: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started(*command: object) -> None:
+        raise AssertionError(command)
+
+    monkeypatch.setattr(daemon.pm2, "_control", started)
+    daemon.pm2.delete(generations)
+    assert daemon.pm2.workers() == []
