@@ -131,6 +131,7 @@ def _service(
         return
     answer = health.probe("127.0.0.1", port, health_path)
     if answer.problem() is None:
+        yield from _workers(live, workers)
         return
     loop = application_log.restart_loop(pm2, live, workers)
     previous = host.states.previous(live.id, [release.id for release in host.kept()])
@@ -141,6 +142,24 @@ def _service(
         None,
         tuple(loop),
     )
+
+
+def _workers(live: Release, workers: list[Worker]) -> Iterator[Finding]:
+    """What is wrong with the workers of a release that answers."""
+    own = [worker for worker in workers if worker.directory == str(live.directory)]
+    idle = [worker for worker in own if not worker.running or worker.status != "online"]
+    if idle:
+        yield Finding(
+            f"{len(idle)} of {len(own)} workers of the live release {live.id} do not run: "
+            + ", ".join(sorted({worker.status or "without a state" for worker in idle})),
+            "see why in the log of the application, then deploy the release again, which starts new workers",
+        )
+    generations = sorted({worker.name for worker in own})
+    if len(generations) > 1:
+        yield Finding(
+            f"the live release {live.id} runs more than once: {', '.join(generations)}",
+            "a deployment that was killed left it so, or one is at work now; deploy the release again: that leaves one",
+        )
 
 
 def _unconfirmed(host: Host, live: Release | None) -> Iterator[Finding]:

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tell whether a fleet has a release already: the same artifact with the same environment."""
+"""Tell whether a fleet has a release already, the same artifact with the same environment, and what is left to do."""
 
 from __future__ import annotations
 
@@ -33,3 +33,31 @@ def reusable_release(hosts: Sequence[Mapping[str, Any]], sha256: str) -> str | N
     live = [host["live"] for host in hosts]
     # Ids begin with their time.
     return max(fitting - unfit, key=lambda identifier: (live.count(identifier), identifier), default=None)
+
+
+def is_up_to_date(hosts: Sequence[Mapping[str, Any]], release: str, version: str | None, keep: int) -> bool:
+    """Whether a deployment of a release would find nothing to do on any host.
+
+    Args:
+        hosts: of each its info, as module release_info gives it when it verifies and examines.
+        release: id of the release, which reusable_release has found to be what is to be deployed.
+        version: that has to answer; None where any may.
+        keep: complete releases that a deployment would keep.
+
+    Returns:
+        True only where all hosts serve it well and hold nothing that a deployment would clear up.
+    """
+    return bool(hosts) and all(_is_up_to_date(host, release, version, keep) for host in hosts)
+
+
+def _is_up_to_date(info: Mapping[str, Any], release: str, version: str | None, keep: int) -> bool:
+    answer = info["health"] or {}
+    return (
+        (info["live"] or {}).get("id") == release
+        and answer.get("healthy") is True
+        and version in (None, answer.get("version"))
+        and info["lock"] is None
+        # None: nobody examined the host.
+        and info["findings"] == []
+        and len(info["kept"]) <= keep
+    )

@@ -81,6 +81,10 @@ record:
   description: What was written to the journal; null if nothing was.
   returned: success
   type: dict
+live:
+  description: Id and version of the release that is live in the end; null if there is none.
+  returned: success
+  type: dict
 pruned:
   description: Ids of the releases that were removed.
   returned: success
@@ -246,12 +250,14 @@ def main():
                 see_that_it_is_live(host, options)
                 host.settle()
             record, doomed = finish(host, options, module.check_mode)
+            live = host.live()
     except (OperationError, OSError) as error:
         module.fail_json(msg=f"Ending deployment {options['deployment']} failed: {error}")
     removed = "".join(f"release {release.id}\n" for release in doomed)
     module.exit_json(
         changed=record is not None or bool(doomed),
         record=record.as_dict() if record else None,
+        live=dict(id=live.id, version=live.version) if live else None,
         pruned=[release.id for release in doomed],
         diff=dict(before=removed, after="", before_header=str(host.releases), after_header=str(host.releases)),
     )

@@ -29,7 +29,11 @@ options:
     description: A release that a rollback is to return to, by id or version; it is looked up and must be complete.
     type: str
   processes:
-    description: Whether PM2 is asked for its processes; this costs about half a second.
+    description: Whether PM2 is asked for its processes.
+    type: bool
+    default: false
+  examine:
+    description: Whether the host is examined as M(roastify.ops.release_doctor) does it.
     type: bool
     default: false
   verify:
@@ -90,6 +94,11 @@ damage:
   description: With O(verify), by the id of each release that is not what was built, in what it differs.
   returned: always
   type: dict
+findings:
+  description: With O(examine), what is not as it should be, as M(roastify.ops.release_doctor) tells it; else null.
+  returned: always
+  type: list
+  elements: dict
 journal:
   description: The newest records of the journal, oldest first.
   returned: always
@@ -156,6 +165,7 @@ from dataclasses import asdict
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.roastify.ops.plugins.module_utils import (
     application_log,
+    doctor,
     health,
     releases,
     schema_compatibility,
@@ -192,6 +202,7 @@ def main():
             health_path=dict(type="str", default="/health"),
             release=dict(type="str"),
             processes=dict(type="bool", default=False),
+            examine=dict(type="bool", default=False),
             verify=dict(type="bool", default=False),
             journal_entries=dict(type="int", default=10),
         ),
@@ -250,6 +261,9 @@ def main():
         restart_loop = attempt(lambda: application_log.restart_loop(pm2, live, workers)) or []
     if ill:
         module.warn("\n".join([f"the live release {live.id} is not healthy: {answer.describe()}", *restart_loop]))
+    found = None
+    if module.params["examine"] and pm2 is not None:
+        found = attempt(lambda: doctor.examine(host, pm2, module.params["port"], module.params["health_path"]))
     status = os.statvfs(host.releases if host.releases.is_dir() else "/")
     module.exit_json(
         changed=False,
@@ -265,6 +279,7 @@ def main():
             for release in kept
         ],
         damage={release: releases.shown(lines) for release, lines in examination.damage.items()},
+        findings=None if found is None else [finding.as_dict() for finding in found],
         journal=[record.as_dict() for record in records[-module.params["journal_entries"] :]],
         lock=read_lock(host),
         health=dict(healthy=answer.problem() is None, version=answer.version, answer=answer.describe())

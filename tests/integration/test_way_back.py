@@ -49,7 +49,9 @@ def main():
             changed = file.read() != arguments["release"]
         with open(live, "w") as file:
             file.write(arguments["release"])
-    module.exit_json(changed=changed)
+    with open(live) as file:
+        serves = file.read()
+    module.exit_json(changed=changed, live=dict(id=serves, version=serves.replace("r", "") + ".0.0"))
 
 main()
 """
@@ -132,7 +134,8 @@ class Fleet:
         end = {"name": "Stumble", "ansible.builtin.fail": {"msg": "too late"}, "when": "inventory_hostname == stumbles"}
         turn = {
             "ansible.builtin.shell": f"cd {self.directory}; echo {GOES_BACK} >> events; touch goes-back; "
-            "for host in app*; do [ ! -e $host/'lose at once' ] || touch $host/lost; done",
+            "for host in app*; do [ ! -e $host/'lose at once' ] || touch $host/lost; "
+            "[ ! -e $host/'switched by another' ] || printf r3 > $host/live; done",
             "delegate_to": "localhost",
             "run_once": True,
         }
@@ -255,6 +258,15 @@ def test_a_host_that_is_lost_on_the_way_keeps_nobody_else(fleet: Fleet, moment: 
     assert {host: fleet.live()[host] for host in ("app1", "app2")} == {"app1": "r1", "app2": "r1"}, fleet.output
     assert events[-3:] == ["app1 drained", "app1 switch r1", "app1 registered"]
     assert fleet.closed()[:2] == ["app1", "app2"]
+
+
+def test_a_host_says_what_it_serves_in_the_end(fleet: Fleet) -> None:
+    fleet.order("app3", "fail switch r2")
+    fleet.order("app4", "switched by another")
+    fleet.deploy()
+    assert fleet.live() == {"app1": "r1", "app2": "r1", "app3": "r1", "app4": "r3"}
+    assert "This host serves 1.0.0 as before, release r1" in fleet.output, fleet.output
+    assert "This host serves 3.0.0 by now, release r3, which is not what served before" in fleet.output
 
 
 def test_nobody_leaves_where_nobody_else_is_left_to_serve(fleet: Fleet) -> None:

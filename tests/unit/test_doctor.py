@@ -1,5 +1,6 @@
 """What is told of a host, and what is mended."""
 
+import dataclasses
 import http.server
 import json
 import threading
@@ -110,6 +111,20 @@ def test_what_a_killed_deployment_left_is_explained_and_mended(host, port):
     assert stopped == [("stop", "deadman-shop.timer")]
     assert findings(host, pm2, port) == []
     assert host.live().id == "b"
+
+
+def test_a_worker_that_does_not_run(host, port):
+    pm2 = Manager(host, "b")
+    pm2.running += [dataclasses.replace(pm2.running[0], pid=0, status="errored")]
+    (finding,) = findings(host, pm2, port)
+    assert finding.what == "1 of 2 workers of the live release b do not run: errored" and finding.repair is None
+
+
+def test_a_live_release_that_runs_twice(host, port):
+    pm2 = Manager(host, "b")
+    pm2.running += [dataclasses.replace(pm2.running[0], name="shop-b.2")]
+    (finding,) = findings(host, pm2, port)
+    assert finding.what == "the live release b runs more than once: shop-b, shop-b.2" and finding.repair is None
 
 
 def test_what_is_not_for_a_program_to_decide_is_left_alone(host, port):

@@ -1,7 +1,7 @@
 """Whether a fleet has a release already."""
 
 import pytest
-from ansible_collections.roastify.ops.plugins.module_utils.release_reuse import reusable_release
+from ansible_collections.roastify.ops.plugins.module_utils.release_reuse import is_up_to_date, reusable_release
 
 OLD, NEW = {"id": "r1", "sha256": "a"}, {"id": "r2", "sha256": "a"}
 OTHER = {"id": "r3", "sha256": "b"}
@@ -31,3 +31,43 @@ def host(kept, alike, live=None):
 )
 def test_a_release_is_an_artifact_and_an_environment(hosts, expected):
     assert reusable_release(hosts, "a") == expected
+
+
+def served(**differs):
+    """Of a host that has nothing to do."""
+    return {
+        "live": OLD,
+        "health": {"healthy": True, "version": "1.0.0"},
+        "lock": None,
+        "findings": [],
+        "kept": [OLD, OTHER],
+        **differs,
+    }
+
+
+@pytest.mark.parametrize("version", ["1.0.0", None])
+def test_a_fleet_that_serves_it_well_is_up_to_date(version):
+    assert is_up_to_date([served(), served()], "r1", version, 2)
+
+
+@pytest.mark.parametrize(
+    "differs",
+    [
+        {"live": None},
+        {"live": NEW},
+        {"health": None},
+        {"health": {"healthy": False, "version": "1.0.0"}},
+        {"health": {"healthy": True, "version": "0.9.0"}},
+        {"health": {"healthy": True}},
+        {"lock": {"holder": "ann"}},
+        {"findings": None},
+        {"findings": [{"what": "PM2 runs workers that are not of the live release"}]},
+        {"kept": [OLD, NEW, OTHER]},
+    ],
+)
+def test_one_host_with_something_to_do_is_enough(differs):
+    assert not is_up_to_date([served(), served(**differs)], "r1", "1.0.0", 2)
+
+
+def test_no_host_is_no_fleet():
+    assert not is_up_to_date([], "r1", "1.0.0", 2)

@@ -1,0 +1,146 @@
+"""A deployment of what every host serves already: where it ends, and what keeps it from ending there.
+
+The tasks are those of deploy.yml; the database answers what a test says.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from migration_host import ROOT, ansible_playbook
+from playbook_tasks import task_of
+from stub_collection import stub_collection
+
+RELEASE = "20260101T000000Z-1.0.0-aaaaaaa"
+APPLIED = {"ready": True, "pending": [], "problems": []}
+TASKS = (
+    "Choose the batches, the same for all hosts",
+    "See whether all migrations of the release are applied",
+    "End where nothing is left to do",
+)
+WENT_ON = "The deployment went on"
+
+
+def information(**differs: Any) -> dict[str, Any]:
+    """Of a host that serves the release and has nothing to do."""
+    live = {"id": RELEASE, "version": "1.0.0", "sha256": "a"}
+    answer = {"healthy": True, "version": "1.0.0"}
+    return {"live": live, "health": answer, "lock": None, "findings": [], "kept": [live], **differs}
+
+
+class Deployment:
+    """The part of deploy.yml that decides, on three hosts."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        known = [
+            {
+                "name": "Ask the database",
+                "ansible.builtin.set_fact": {
+                    "db_migrate_known": "{{ stub_schema }}",
+                    "asked": "{{ db_migrate_known_directory }}",
+                },
+            }
+        ]
+        self.collections = stub_collection(directory, {}, {"db_migrate/known": known})
+
+    def run(
+        self,
+        last: dict[str, Any] | None = None,
+        schema: dict[str, Any] | None = None,
+        schema_version: str | None = "001",
+        **variables: Any,
+    ) -> str:
+        """What it says.
+
+        Args:
+            last: in what the information of the last host differs.
+            schema: what the database answers.
+            schema_version: of the manifest.
+            variables: of the play.
+        """
+        source = yaml.safe_load((ROOT / "playbooks/deploy.yml").read_text())
+        play = next(play for play in source if play["name"] == "Deploy the release")
+        end = {
+            "name": WENT_ON,
+            "ansible.builtin.debug": {"msg": "asked of {{ asked | default('nothing') }}, idle {{ deploy_is_idle }}"},
+        }
+        plays = [
+            {
+                "name": "Deploy",
+                "hosts": "app",
+                "gather_facts": False,
+                "any_errors_fatal": play["any_errors_fatal"],
+                "vars": {
+                    **{name: play["vars"][name] for name in ("_first", "_balanced", "db_migrate_directory")},
+                    "app_release_root": "/srv/shop",
+                    "app_release_id": RELEASE,
+                    "app_release_manifest": {"version": "1.0.0", "schemaVersion": schema_version},
+                    "stub_schema": schema or APPLIED,
+                    **variables,
+                },
+                "tasks": [*(task_of(play["tasks"], name) for name in TASKS), end],
+            }
+        ]
+        local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+        hosts = {
+            host: {**local, "app_release_info": information(**(last or {}) if host == "app3" else {})}
+            for host in ("app1", "app2", "app3")
+        }
+        (self.directory / "hosts.yml").write_text(yaml.safe_dump({"app": {"hosts": hosts}}))
+        (self.directory / "play.yml").write_text(yaml.safe_dump(plays))
+        done = ansible_playbook(
+            *("-i", str(self.directory / "hosts.yml"), str(self.directory / "play.yml")),
+            ANSIBLE_COLLECTIONS_PATH=self.collections,
+            ANSIBLE_STDOUT_CALLBACK="ansible.builtin.default",
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return " ".join(done.stdout.split())
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Deployment:
+    return Deployment(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, f"every host serves {RELEASE}, healthy and with this environment, and all of its migrations are applied."),
+        ({"schema_version": None}, f"every host serves {RELEASE}, healthy and with this environment."),
+        ({"last": {"health": {"healthy": True, "version": None}}, "app_release_verify_version": False}, "Nothing to"),
+    ],
+    ids=["migrations applied", "no migrations", "any version may answer"],
+)
+def test_it_ends_where_nothing_is_left_to_do(deployment: Deployment, given: dict[str, Any], said: str) -> None:
+    output = deployment.run(**given)
+    assert said in output
+    assert WENT_ON not in output
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"last": {"live": None}},
+        {"last": {"live": {"id": "another"}}},
+        {"last": {"health": {"healthy": True, "version": "0.9.0"}}},
+        {"last": {"findings": [{"what": "a timer waits"}]}},
+        {"last": {"kept": [{}, {}]}, "app_release_keep": 1},
+        {"schema": {**APPLIED, "ready": False}},
+        {"schema": {**APPLIED, "pending": ["002_b.sql"]}},
+        {"schema": {**APPLIED, "problems": ["001 was edited"]}},
+        {"alb_target_provider": "haproxy"},
+        {"db_migrate_schema_file": "schema.sql"},
+    ],
+    ids=lambda given: " ".join(given),
+)
+def test_it_goes_on_where_there_is_something_to_do(deployment: Deployment, given: dict[str, Any]) -> None:
+    output = deployment.run(**given)
+    assert "Nothing to do" not in output
+    assert WENT_ON in output
+    # The database is asked only where it decides, and of the migrations of the release.
+    assert (f"asked of /srv/shop/releases/{RELEASE}/migrations, idle True" in output) == ("schema" in given)
