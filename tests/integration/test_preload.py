@@ -226,6 +226,22 @@ class TestOneProcess:
         until(silent.ended)
         assert process.end() == 0
 
+    def test_nobody_is_hung_up_on_while_others_ask(self, start: Callable[..., Process]) -> None:
+        process = start(quiet_ms=1000)
+        process.wait_healthy()
+        asking, silent = Connection(process.port), Connection(process.port)
+        for client in (asking, silent):
+            client.get()
+        process.tell()
+        time.sleep(0.7)
+        asked = time.monotonic()
+        assert asking.get().status == 200
+        time.sleep(0.6)
+        # With whom others ask through the same load balancer, whose next request may come over any of its connections.
+        assert not silent.ended() or time.monotonic() - asked > 0.9
+        until(silent.ended)
+        assert process.end() == 0
+
     def test_silence_is_over_well_before_what_is_left_is_cut(self, start: Callable[..., Process]) -> None:
         process = start(quiet_ms=HARD_LIMIT_MS * 10)
         process.wait_healthy()

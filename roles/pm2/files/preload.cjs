@@ -35,9 +35,10 @@ const DEFAULTS = {
   selfGate: false,
   // Milliseconds from the signal to the end, whatever is under way. Has to be below PM2's kill_timeout.
   hardLimitMs: 10000,
-  // Milliseconds of silence after which a kept-alive connection is closed while draining: longer than the pauses of
-  // a client that is at work, so that its next request does not meet the end of the connection half-way. Half the
-  // hard limit at most: what is still open then is cut, together with a request that has just come.
+  // Milliseconds after the last request, over whichever connection, after which kept-alive ones are closed while
+  // draining: longer than the pauses of a client that is at work, so that its next request does not meet the end of the
+  // connection half-way. A load balancer that is at work may send its next one over each of them. Half the hard limit
+  // at most: what is still open then is cut, together with a request that has just come.
   quietMs: 2000,
   // Milliseconds that a cluster worker stays after its last connection has come: the primary may have handed over
   // one more, which would be lost with the process.
@@ -72,6 +73,7 @@ const waiting = new Map();
 // Connection: what is known of it.
 const connections = new Map();
 let lastArrival = 0;
+let lastRequest = 0;
 
 function say(text) {
   process.stderr.write(`preload: ${text}\n`);
@@ -171,6 +173,7 @@ function trackResponse(socket, response) {
   const connection = connections.get(socket);
   if (!connection) return;
   connection.requests += 1;
+  lastRequest = performance.now();
   response.once('close', () => {
     connection.requests -= 1;
     connection.quietSince = performance.now();
@@ -262,7 +265,11 @@ function closeQuietConnections(drainStart) {
       if (connection.webSocket && socket.bytesRead > connection.readAtEnd && socket.writable) socket.end();
       // The client was told, and does not hang up.
       if (now - connection.endedAt > options.quietMs) socket.destroySoon();
-    } else if (now - Math.max(connection.quietSince, drainStart) >= options.quietMs) {
+      continue;
+    }
+    const silence = now - Math.max(connection.quietSince, drainStart);
+    const unused = connection.upgradedAt === null ? Math.min(silence, now - lastRequest) : silence;
+    if (unused >= options.quietMs || silence >= options.hardLimitMs / 2) {
       connection.endedAt = now;
       socket.end();
     }

@@ -11,7 +11,8 @@ const { setTimeout: delay } = require('node:timers/promises');
 const DEFAULTS = {
   // Longer than the idle limit of the load balancer in front (60 s), which must be the one to hang up.
   keepAliveMs: 65000,
-  // A keep-alive connection that has been quiet for so long while draining is closed; half the hard limit at most.
+  // Keep-alive connections are closed while draining when no request has come over any of them for so long: a load
+  // balancer that is at work may send its next one over each. Half the hard limit at most.
   quietMs: 2000,
   // The cluster's primary may have handed over a connection that has not arrived yet.
   lingerMs: 500,
@@ -87,11 +88,13 @@ async function waitUntilHealthy(listener, { host, port, healthPath, log }) {
 /** Stops a server without failing one request. Resolves to true if all went well before the hard limit. */
 function createDrain(server, { quietMs, lingerMs, hardLimitMs }) {
   // A connection that is still open at the hard limit is cut together with a request that has just come.
-  const patienceMs = Math.min(quietMs, hardLimitMs / 2);
+  const longestMs = hardLimitMs / 2;
+  const patienceMs = Math.min(quietMs, longestMs);
   const connections = new Map();
   const responses = new Set();
   let draining = false;
   let lastArrival = 0;
+  let lastRequest = 0;
 
   server.on('connection', (socket) => {
     lastArrival = performance.now();
@@ -102,6 +105,7 @@ function createDrain(server, { quietMs, lingerMs, hardLimitMs }) {
   // Before the application's own listener, so that the header is there when it answers.
   server.prependListener('request', (request, response) => {
     const connection = connections.get(request.socket);
+    lastRequest = performance.now();
     responses.add(response);
     if (connection) connection.requests += 1;
     if (draining) response.setHeader('Connection', 'close');
@@ -124,7 +128,10 @@ function createDrain(server, { quietMs, lingerMs, hardLimitMs }) {
       if (connection.endedAt !== null) {
         // The client was told and does not hang up.
         if (now - connection.endedAt > patienceMs) socket.destroy();
-      } else if (now - Math.max(connection.quietSince, drainStart) >= patienceMs) {
+        continue;
+      }
+      const silence = now - Math.max(connection.quietSince, drainStart);
+      if (Math.min(silence, now - lastRequest) >= patienceMs || silence >= longestMs) {
         connection.endedAt = now;
         socket.end();
       }

@@ -149,6 +149,28 @@ test('an unhealthy worker joins where nobody serves, so that its answer can be s
   assert.equal(await sick.ended, 0);
 });
 
+test('nobody is hung up on while others ask', { timeout: 30000 }, async () => {
+  const port = await freePort();
+  const worker = begin(port, 'patient');
+  await worker.ready;
+  const ask = (client) => new Promise((resolve) => {
+    client.once('data', resolve);
+    client.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n');
+  });
+  const clients = [net.connect({ host: '127.0.0.1', port }), net.connect({ host: '127.0.0.1', port })];
+  const [asking, silent] = clients;
+  for (const client of clients) await ask(client);
+  let ended = false;
+  silent.once('end', () => { ended = true; });
+  worker.process.kill('SIGINT');
+  await delay(QUIET_MS * 0.7);
+  const asked = performance.now();
+  await ask(asking);
+  await delay(QUIET_MS * 0.6);
+  assert.ok(!ended || performance.now() - asked > QUIET_MS * 0.9);
+  assert.equal(await worker.ended, 0);
+});
+
 test('silence is over well before what is left is cut', { timeout: 30000 }, async () => {
   const port = await freePort();
   const worker = begin(port, 'patient', { QUIET_MS: HARD_LIMIT_MS * 10 });
