@@ -508,7 +508,8 @@ class TestHandshakes:
         report, server = drive(behaviour, visitors=1, seconds=1.3, timeout=TIMEOUT)
         assert report.failures.keys() == {"time-out"}
         assert report.reconnected == 0
-        assert "not served again within 0.6 s" in report.events[0]["detail"]
+        # On a busy machine the time may be over in the middle of the last handshake.
+        assert re.search(r"not served again within 0\.6 s|no handshake within", report.events[0]["detail"])
         # With a pause in between.
         assert len(server.heads) < 50
 
