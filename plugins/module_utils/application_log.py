@@ -169,7 +169,7 @@ def restart_loop(pm2: Pm2, live: Release, workers: Sequence[Worker]) -> list[str
         suspects = [
             worker for worker in workers if worker.directory == str(live.directory) and worker.restarts >= _LOOP
         ]
-        looping = [worker for worker in suspects if worker.status != "online" or not worker.running]
+        looping = [worker for worker in suspects if not worker.up]
         if looping or not suspects:
             break
         # Each lives for a moment: one look may find all of them at it.

@@ -147,7 +147,7 @@ def _service(
 def _workers(live: Release, workers: list[Worker]) -> Iterator[Finding]:
     """What is wrong with the workers of a release that answers."""
     own = [worker for worker in workers if worker.directory == str(live.directory)]
-    idle = [worker for worker in own if not worker.running or worker.status != "online"]
+    idle = [worker for worker in own if not worker.up]
     if idle:
         yield Finding(
             f"{len(idle)} of {len(own)} workers of the live release {live.id} do not run: "

@@ -91,6 +91,11 @@ class Worker:
         """Whether there is a process behind the entry."""
         return self.pid > 0 and os.path.exists(f"/proc/{self.pid}")
 
+    @property
+    def up(self) -> bool:
+        """Whether there is one that PM2 has started to its satisfaction; that it serves is not said."""
+        return self.running and self.status == "online"
+
 
 def read_environment(path: Path) -> dict[str, str]:
     """The environment that the systemd unit and every PM2 command share.

@@ -348,10 +348,7 @@ class Switch:
         """
         if live is None or live.id != self.release.id or not workers:
             return None
-        at_home = all(
-            worker.running and worker.status == "online" and worker.directory == str(self.release.directory)
-            for worker in workers
-        )
+        at_home = all(worker.up and worker.directory == str(self.release.directory) for worker in workers)
         if not at_home or len({worker.name for worker in workers}) != 1:
             return None
         gate = self.service.gate(self.release)
