@@ -146,9 +146,9 @@ class Session:
 
     def _timeouts(self, lock_timeout: float) -> dict[str, str]:
         return {
-            # Rounded up, since 0 would mean without limit.
-            "lock_timeout": str(math.ceil(lock_timeout * 1000)),
+            # Rounded up, since 0 would mean without limit. The statement's first: it may hold for the next command.
             "statement_timeout": str(math.ceil(self.options.statement_timeout * 1000)),
+            "lock_timeout": str(math.ceil(lock_timeout * 1000)),
         }
 
     def roll_back(self) -> None:

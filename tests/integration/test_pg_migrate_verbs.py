@@ -209,12 +209,20 @@ class TestLossInABlock:
 
 class TestWhatAScriptSetsForItsTransaction:
     def test_does_not_reach_its_record(self, project: Project) -> None:
+        project.write("001_a.up.sql", "CREATE TABLE a (id int);\n")
+        project.up()
+        # Longer than the script allows, which in turn leaves a busy machine time to lift its limit.
+        project.database.query(
+            "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS "
+            "'BEGIN PERFORM pg_catalog.pg_sleep(1.5); RETURN new; END';"
+            "CREATE TRIGGER slow BEFORE INSERT ON migrations FOR EACH ROW EXECUTE FUNCTION public.wait()"
+        )
         project.write(
-            "001_a.up.sql",
-            "CREATE TABLE a (id int);\nSET LOCAL statement_timeout = '1ms';\nSET LOCAL search_path = pg_catalog;\n"
+            "002_b.up.sql",
+            "CREATE TABLE b (id int);\nSET LOCAL statement_timeout = '1s';\nSET LOCAL search_path = pg_catalog;\n"
             "SET LOCAL TimeZone = 'Asia/Tokyo';\n",
         )
-        assert project.up() == ["001"]
+        assert project.up() == ["002"]
 
     def test_a_read_only_transaction_is_explained(self, project: Project) -> None:
         project.write("001_a.up.sql", "CREATE TABLE a (id int);\nSET TRANSACTION READ ONLY;\n")
