@@ -31,6 +31,7 @@ import ipaddress
 import itertools
 import json
 import random
+import resource
 import signal
 import socket
 import sys
@@ -45,7 +46,9 @@ from urllib.parse import urlsplit
 MAX_RATE = 2_000
 MAX_SECONDS = 7_200.0
 MAX_REQUESTS = 2_000_000
-MAX_CONNECTIONS = 800  # below the usual limit of 1024 open files
+CONNECTIONS = 800  # below the usual limit of 1024 open files
+MAX_CONNECTIONS = 3_000
+OTHER_FILES = 200  # what a process has open beside its connections
 MAX_BODY = 4 * 1024 * 1024
 MAX_HEAD = 64 * 1024
 IDEMPOTENT = ("GET", "HEAD")
@@ -442,7 +445,7 @@ class Traffic:
         seconds: float = MAX_SECONDS,
         targets: Sequence[Target] = DEFAULT_TARGETS,
         mix: Mix | None = None,
-        connections: int = MAX_CONNECTIONS,
+        connections: int = CONNECTIONS,
         think: tuple[float, float] = (0.05, 6.0),
         timeout: float = 5.0,
         repeat_after: float | None = None,
@@ -461,6 +464,7 @@ class Traffic:
         self.running = False
         self._family, self._address, host = resolve(url)
         self._connections = connections
+        allow_open_files(connections + OTHER_FILES)
         self._think = think
         self._timeout = timeout
         self._repeat_after = repeat_after
@@ -791,6 +795,22 @@ def is_allowed(address: str) -> bool:
     return any(ip.version == network.version and ip in network for network in ALLOWED_NETWORKS)
 
 
+def allow_open_files(number: int) -> None:
+    """Let this process have so many files open at a time, where it may not yet.
+
+    Raises:
+        TrafficError: the system does not let it.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY != soft < number:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
+        except (ValueError, OSError) as error:
+            raise TrafficError(
+                f"{number} open files are needed, and at most {hard} are allowed: ask for fewer connections ({error})."
+            ) from error
+
+
 AnyReport = TypeVar("AnyReport")
 AnyBackground = TypeVar("AnyBackground", bound="Background[Any]")
 
@@ -965,7 +985,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("url", help="http://HOST[:PORT], loopback or private address only")
     parser.add_argument("--rate", type=float, default=200.0, help=f"requests per second, at most {MAX_RATE}")
     parser.add_argument("--seconds", type=float, default=30.0, help=f"duration, at most {MAX_SECONDS:g}")
-    parser.add_argument("--connections", type=int, default=MAX_CONNECTIONS, help="most connections at a time")
+    parser.add_argument("--connections", type=int, default=CONNECTIONS, help="most connections at a time")
     parser.add_argument(
         "--target",
         type=parse_target,

@@ -8,6 +8,7 @@ itself. This is for people who want to understand a host, or to have it clean wi
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import shutil
@@ -89,12 +90,68 @@ def examine(host: Host, pm2: Pm2, port: int, health_path: str) -> list[Finding]:
         live = host.live()
     except OperationError as error:
         return [Finding(error.cause, error.remedy), *_leftovers(host, None)]
-    workers = pm2.workers() if pm2.is_up() else []
+    return findings(host, pm2, live, look(pm2, live, port, health_path))
+
+
+@dataclass(frozen=True)
+class Service:
+    """How the live release serves, as it was seen.
+
+    Attributes:
+        answer: to a request for its health; None where no release is live.
+        workers: all that PM2 has for the application; none where it does not run, or was not asked.
+        restart_loop: evidence that the workers of the live release end as soon as they start.
+        silence: why PM2 did not say what it runs, though it was asked.
+    """
+
+    answer: health.Answer | None = None
+    workers: Sequence[Worker] = ()
+    restart_loop: Sequence[str] = ()
+    silence: OperationError | None = None
+
+    @property
+    def is_ill(self) -> bool:
+        """Whether there is a live release, and it does not answer well."""
+        return self.answer is not None and self.answer.problem() is not None
+
+
+def look(pm2: Pm2 | None, live: Release | None, port: int, health_path: str, always: bool = True) -> Service:
+    """See how the live release serves.
+
+    Args:
+        pm2: how the application is run; None where it was not set up.
+        live: the live release, if there is one.
+        port: on which it serves.
+        health_path: path of its health check.
+        always: whether PM2 is asked for its workers where the release answers well, too.
+    """
+    seen = Service(health.probe("127.0.0.1", port, health_path) if live else None)
+    if pm2 is None or not (always or seen.is_ill):
+        return seen
+    try:
+        workers = pm2.workers() if pm2.is_up() else []
+        seen = dataclasses.replace(seen, workers=workers)
+        if live is not None and workers and seen.is_ill:
+            seen = dataclasses.replace(seen, restart_loop=application_log.restart_loop(pm2, live, workers))
+    except OperationError as error:
+        return dataclasses.replace(seen, silence=error)
+    return seen
+
+
+def findings(host: Host, pm2: Pm2, live: Release | None, service: Service) -> list[Finding]:
+    """Everything that is not as it should be on a host whose live release was looked at, the most urgent first.
+
+    Args:
+        host: where.
+        pm2: how the application is run.
+        live: the live release, if there is one.
+        service: how it serves.
+    """
     return [
-        *_service(host, pm2, live, workers, port, health_path),
+        *_service(host, pm2, live, service),
         *_unconfirmed(host, live),
         *_environments(host, live),
-        *_generations(pm2, live, workers),
+        *_generations(pm2, live, service.workers),
         *_lock(host),
         *_leftovers(host, live),
         *_space(host),
@@ -117,9 +174,7 @@ def serves(host: Host, port: int, health_path: str) -> tuple[bool, bool]:
     return live is not None, live is not None and health.probe("127.0.0.1", port, health_path).problem() is None
 
 
-def _service(
-    host: Host, pm2: Pm2, live: Release | None, workers: list[Worker], port: int, health_path: str
-) -> Iterator[Finding]:
+def _service(host: Host, pm2: Pm2, live: Release | None, service: Service) -> Iterator[Finding]:
     if live is None:
         return
     if not pm2.is_up():
@@ -129,24 +184,31 @@ def _service(
             pm2.ensure_up,
         )
         return
-    answer = health.probe("127.0.0.1", port, health_path)
-    if answer.problem() is None:
-        yield from _workers(live, workers)
+    if service.silence is not None:
+        yield Finding(service.silence.cause, service.silence.remedy, None, tuple(service.silence.evidence))
+    if service.answer is None or not service.is_ill:
+        if service.silence is None:
+            yield from _workers(live, service.workers)
         return
-    loop = application_log.restart_loop(pm2, live, workers)
     previous = host.states.previous(live.id, [release.id for release in host.kept()])
     back = f"roll back to {previous}, or deploy" if previous else "deploy"
     yield Finding(
-        f"the live release {live.id} is not healthy: {answer.describe()}",
+        f"the live release {live.id} is not healthy: {service.answer.describe()}",
         f"see why, then {back}: both start new workers and see that they are well",
         None,
-        tuple(loop),
+        tuple(service.restart_loop),
     )
 
 
-def _workers(live: Release, workers: list[Worker]) -> Iterator[Finding]:
+def _workers(live: Release, workers: Sequence[Worker]) -> Iterator[Finding]:
     """What is wrong with the workers of a release that answers."""
     own = [worker for worker in workers if worker.directory == str(live.directory)]
+    if not own:
+        yield Finding(
+            f"something answers on the port, but PM2 runs no worker of the live release {live.id}",
+            "see who it is with ss -ltnp, end it if it does not belong there, then deploy the release again, which "
+            "starts its workers",
+        )
     idle = [worker for worker in own if not worker.up]
     if idle:
         yield Finding(
@@ -190,7 +252,12 @@ def _environments(host: Host, live: Release | None) -> Iterator[Finding]:
         installed = host.states.of(release.id).environment
         if installed is None or not release.environment.exists():
             continue
-        if env_file.fingerprint(release.environment) != installed:
+        try:
+            is_as_installed = env_file.fingerprint(release.environment) == installed
+        except env_file.EnvFileError as error:
+            yield Finding(f"the environment of release {release.id} can't be read: {error}", "deploy again")
+            continue
+        if not is_as_installed:
             yield Finding(
                 f"somebody changed the environment of release {release.id} on this host since it was installed",
                 "workers that start anew take it as it is now; deploy again, which installs the inventory's in a new "
@@ -205,7 +272,7 @@ def _environments(host: Host, live: Release | None) -> Iterator[Finding]:
             )
 
 
-def _generations(pm2: Pm2, live: Release | None, workers: list[Worker]) -> Iterator[Finding]:
+def _generations(pm2: Pm2, live: Release | None, workers: Sequence[Worker]) -> Iterator[Finding]:
     strays = sorted({it.name for it in workers if live is None or it.directory != str(live.directory)})
     if strays:
         yield Finding(

@@ -153,6 +153,19 @@ def contradictions(
     return problems, warnings
 
 
+def interrupted_rollbacks(unfinished: Iterable[Unfinished]) -> list[str]:
+    """Rollbacks that ended half-way, each with what to do: until then nothing is applied.
+
+    Args:
+        unfinished: interrupted migrations.
+    """
+    return [
+        f"the rollback of {row.version} was interrupted after statement {row.statements_done}: finish that rollback"
+        for row in unfinished
+        if row.direction == "down"
+    ]
+
+
 def plan_up(
     files: MigrationSet,
     applied: Sequence[AppliedMigration],
@@ -176,11 +189,7 @@ def plan_up(
         MigrationFilesError: a script that is to run cannot be used.
     """
     problems, warnings = contradictions(files, applied, allow_out_of_order)
-    problems += [
-        f"the rollback of {row.version} was interrupted after statement {row.statements_done}: finish that rollback"
-        for row in unfinished
-        if row.direction == "down"
-    ]
+    problems += interrupted_rollbacks(unfinished)
     todo = pending(files, applied)
     problems += _lost_track([migration.up for migration in todo], todo, unfinished)
     _refuse_contradictions(files, problems)

@@ -15,6 +15,7 @@ from ansible_collections.roastify.ops.plugins.module_utils.migration_plan import
     Correction,
     Plan,
     contradictions,
+    interrupted_rollbacks,
     pending,
 )
 from ansible_collections.roastify.ops.plugins.module_utils.migration_records import AppliedMigration, State, Unfinished
@@ -142,6 +143,7 @@ def info(files: MigrationSet | None, state: State) -> dict[str, Any]:
     """
     known = files or MigrationSet(Path(), ())
     problems, remarks = contradictions(known, state.applied) if files else ([], [])
+    problems += interrupted_rollbacks(state.unfinished)
     found = status(known, state.applied, state.unfinished)
     rows = [dataclasses.asdict(row) for row in state.applied]
     return {

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
-from ansible_collections.roastify.ops.plugins.module_utils.pm2_daemon import NotUnderstood, Pm2Daemon
+from ansible_collections.roastify.ops.plugins.module_utils.pm2_daemon import NoAnswer, NotUnderstood, Pm2Daemon
 
 #: What Node.js runs for one action: PM2's own interface, instead of its command line, which would have to be started
 #: once more for the list.
@@ -29,8 +29,8 @@ const fs = require('fs'), path = require('path'), { promisify } = require('util'
 const [binary, action, ecosystem, ...generations] = process.argv.slice(1);
 const pm2 = require(path.resolve(fs.realpathSync(binary), '../..'));
 const call = (name, ...parameters) => promisify(pm2[name]).apply(pm2, parameters);
-const describe = ({ name, pid, pm_id, pm2_env: { status, pm_cwd, restart_time, exit_code } }) => (
-  { name, pid, pm_id, pm2_env: { status, pm_cwd, restart_time, exit_code } });
+const describe = ({ name, pid, pm_id, pm2_env: { status, pm_cwd, restart_time, exit_code, kill_timeout } }) => (
+  { name, pid, pm_id, pm2_env: { status, pm_cwd, restart_time, exit_code, kill_timeout } });
 const remove = async () => {
   const listed = new Set((await call('list')).map((entry) => entry.name));
   for (const name of generations) if (listed.has(name)) await call('delete', name);
@@ -42,8 +42,10 @@ const remove = async () => {
   process.stdout.write('\\n' + JSON.stringify((await call('list')).map(describe)) + '\\n', () => process.exit(0));
 })().catch((error) => { console.error(error && error.message || error); process.exit(1); });
 """
-#: Seconds for one PM2 command. Deleting waits for the workers to drain: PM2 kills them after kill_timeout (15 s).
+#: Seconds for one PM2 command, beside the time that ending workers have to drain.
 COMMAND_LIMIT = 60
+#: Seconds for its list, which takes a fraction of one; the rest is for a starved machine.
+LIST_LIMIT = 20
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Worker:
         restarts: how often PM2 has started it again.
         exit_code: of its last end, None if it never ended or PM2 does not know.
         number: by which PM2 knows it.
+        kill_timeout: milliseconds that it has to end by itself.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Worker:
     restarts: int = 0
     exit_code: int | None = None
     number: int = -1
+    kill_timeout: int = 0
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Worker:
@@ -84,6 +88,7 @@ class Worker:
             restarts=settings.get("restart_time") or 0,
             exit_code=settings.get("exit_code"),
             number=entry["pm_id"],
+            kill_timeout=settings.get("kill_timeout") or 0,
         )
 
     @property
@@ -142,7 +147,9 @@ class Pm2:
         groups = os.getgrouplist(self.user, account.pw_gid)
         return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups, "umask": 0o027}
 
-    def _run(self, command: Sequence[str], extra: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def _run(
+        self, what: str, command: Sequence[str], extra: Mapping[str, str] | None = None, limit: float = COMMAND_LIMIT
+    ) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(
                 command,
@@ -154,25 +161,26 @@ class Pm2:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=COMMAND_LIMIT,
+                timeout=limit,
                 check=False,
                 **self.identity(),
             )
         except subprocess.TimeoutExpired as error:
-            raise OperationError(
-                f"{' '.join(command)} did not end within {COMMAND_LIMIT} s",
-                f"look at the daemon with systemctl status {self.service}",
-            ) from error
+            raise self._stuck(f"was asked to {what} and did not", limit) from error
         except FileNotFoundError as error:
             raise OperationError(f"{command[0]} is not installed", "run the setup playbook first") from error
 
-    def _control(self, action: str, *generations: str, extra: Mapping[str, str] | None = None) -> list[Worker]:
+    def _control(
+        self, action: str, *generations: str, extra: Mapping[str, str] | None = None, limit: float = COMMAND_LIMIT
+    ) -> list[Worker]:
         """Do one thing and say what runs after it, in one start of Node.js."""
-        outcome = self._run(["node", "-e", _CONTROL, self._binary(), action, str(self.ecosystem), *generations], extra)
+        what = f"{action} {' '.join(generations)}".rstrip()
+        command = ["node", "-e", _CONTROL, self._binary(), action, str(self.ecosystem), *generations]
+        outcome = self._run(what, command, extra, limit)
         if outcome.returncode != 0:
             said = (outcome.stderr + outcome.stdout).strip().splitlines()[-15:]
             raise OperationError(
-                f"PM2 could not {action} {' '.join(generations)}".rstrip(),
+                f"PM2 could not {what}",
                 f"look at the daemon with systemctl status {self.service}",
                 said,
             )
@@ -217,9 +225,18 @@ class Pm2:
     def workers(self) -> list[Worker]:
         """All processes that PM2 has for this application, of all generations."""
         try:
-            return self._ours(self.daemon.processes(COMMAND_LIMIT))
+            return self._ours(self.daemon.processes(LIST_LIMIT))
+        except NoAnswer as error:
+            raise self._stuck("does not say what it runs", LIST_LIMIT) from error
         except NotUnderstood:
             return self._control("list")
+
+    def _stuck(self, what: str, limit: float) -> OperationError:
+        return OperationError(
+            f"the PM2 daemon {what} within {limit:g} s",
+            f"look at it with systemctl status {self.service}; if it hangs, systemctl restart {self.service} starts it "
+            "and its workers anew",
+        )
 
     def definition(self, release: Path) -> dict[str, Any]:
         """What PM2 would run for a release: the first application of the ecosystem file.
@@ -228,7 +245,8 @@ class Pm2:
             release: directory of the release.
         """
         script = "process.stdout.write(JSON.stringify(require(process.argv[1]).apps))"
-        outcome = self._run(["node", "-e", script, str(self.ecosystem)], {"RELEASE_DIRECTORY": str(release)})
+        command = ["node", "-e", script, str(self.ecosystem)]
+        outcome = self._run(f"read {self.ecosystem}", command, {"RELEASE_DIRECTORY": str(release)})
         if outcome.returncode != 0:
             raise OperationError(
                 f"{self.ecosystem} cannot be read by Node.js",
@@ -283,8 +301,11 @@ class Pm2:
 
     def _delete(self, workers: Sequence[Worker]) -> list[Worker]:
         """End workers, all at once; what runs after it."""
+        limit = COMMAND_LIMIT + max(worker.kill_timeout for worker in workers) / 1000
         try:
-            self.daemon.delete([worker.number for worker in workers], COMMAND_LIMIT)
+            self.daemon.delete([worker.number for worker in workers], limit)
+        except NoAnswer as error:
+            raise self._stuck("has not ended its workers", limit) from error
         except NotUnderstood:
-            return self._control("delete", *sorted({worker.name for worker in workers}))
+            return self._control("delete", *sorted({worker.name for worker in workers}), limit=limit)
         return self.workers()

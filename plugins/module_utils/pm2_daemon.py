@@ -27,6 +27,10 @@ class NotUnderstood(Exception):
     """The daemon does not speak this way, or refuses."""
 
 
+class NoAnswer(Exception):
+    """The daemon listens, but has not answered in time. Nobody else who asks it would be better off."""
+
+
 class Pm2Daemon:
     """A PM2 daemon that may be running.
 
@@ -53,6 +57,7 @@ class Pm2Daemon:
 
         Raises:
             NotUnderstood: it gives no such list.
+            NoAnswer: it gives nothing in time.
         """
         (entries,) = self._ask("getMonitorData", [{}], limit)
         if not isinstance(entries, list) or not all(_describes_a_process(entry) for entry in entries):
@@ -67,7 +72,8 @@ class Pm2Daemon:
             limit: seconds for all of them.
 
         Raises:
-            NotUnderstood: it does not do so, or has not done so in time; some may be gone.
+            NotUnderstood: it does not do so; some may be gone.
+            NoAnswer: it has not done so in time; some may be gone.
         """
         self._ask("deleteProcessId", numbers, limit)
 
@@ -98,6 +104,8 @@ class Pm2Daemon:
                     identifier, answer = _answer(connection, deadline)
                     answers[identifier] = answer
             return [_given(method, answers[str(number)]) for number in range(len(arguments))]
+        except (TimeoutError, socket.timeout) as error:  # one and the same from Python 3.10 on
+            raise NoAnswer(f"{method}: no answer within {limit:g} s") from error
         except (OSError, ValueError, KeyError) as error:
             raise NotUnderstood(f"{method}: {error or type(error).__name__}") from error
 

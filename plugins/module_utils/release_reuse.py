@@ -59,5 +59,6 @@ def _is_up_to_date(info: Mapping[str, Any], release: str, version: str | None, k
         and info["lock"] is None
         # None: nobody examined the host.
         and info["findings"] == []
-        and len(info["kept"]) <= keep
+        # The live and the previous one always stay.
+        and len(info["kept"]) <= max(keep, 2)
     )

@@ -33,7 +33,9 @@ options:
     type: bool
     default: false
   examine:
-    description: Whether the host is examined as M(roastify.ops.release_doctor) does it.
+    description: >-
+      Whether the host is examined as M(roastify.ops.release_doctor) does it, but beside a deployment that may be at
+      work.
     type: bool
     default: false
   verify:
@@ -123,7 +125,7 @@ health:
       description: The answer in one line.
       type: str
 processes:
-  description: PM2's processes, if O(processes) or if the live release is not healthy.
+  description: PM2's processes, with O(processes) or O(examine), or if the live release is not healthy.
   returned: always
   type: list
   elements: dict
@@ -157,6 +159,7 @@ problems:
   elements: str
 """
 
+import contextlib
 import os
 import subprocess
 import time
@@ -164,9 +167,7 @@ from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.roastify.ops.plugins.module_utils import (
-    application_log,
     doctor,
-    health,
     releases,
     schema_compatibility,
     switching,
@@ -244,7 +245,6 @@ def main():
             elif lines:
                 is_live = live is not None and release.id == live.id
                 module.warn(releases.damaged(release, lines, LIVE_REMEDY if is_live else OTHER_REMEDY))
-    answer = health.probe("127.0.0.1", module.params["port"], module.params["health_path"]) if live else None
 
     def described(release):
         """What a rollback has to know of its target."""
@@ -253,17 +253,24 @@ def main():
         manifest = live.manifest if live else None
         return dict(release.manifest, schemaObstacle=schema_compatibility.obstacle(manifest, release.manifest))
 
-    ill = answer is not None and answer.problem() is not None
-    workers, restart_loop = [], []
-    if pm2 is not None and (module.params["processes"] or ill) and pm2.is_up():
-        workers = attempt(pm2.workers) or []
-    if ill and workers:
-        restart_loop = attempt(lambda: application_log.restart_loop(pm2, live, workers)) or []
-    if ill:
-        module.warn("\n".join([f"the live release {live.id} is not healthy: {answer.describe()}", *restart_loop]))
+    service = doctor.look(
+        pm2,
+        live,
+        module.params["port"],
+        module.params["health_path"],
+        always=module.params["processes"] or module.params["examine"],
+    )
+    answer = service.answer
+    if service.silence is not None:
+        problems.append(str(service.silence))
+    if service.is_ill:
+        lines = [f"the live release {live.id} is not healthy: {answer.describe()}", *service.restart_loop]
+        module.warn("\n".join(lines))
     found = None
     if module.params["examine"] and pm2 is not None:
-        found = attempt(lambda: doctor.examine(host, pm2, module.params["port"], module.params["health_path"]))
+        # Another deployment may be at work and take away what is being looked at: then this host was not examined.
+        with contextlib.suppress(OSError):
+            found = attempt(lambda: doctor.findings(host, pm2, live, service))
     status = os.statvfs(host.releases if host.releases.is_dir() else "/")
     module.exit_json(
         changed=False,
@@ -285,8 +292,8 @@ def main():
         health=dict(healthy=answer.problem() is None, version=answer.version, answer=answer.describe())
         if answer
         else None,
-        processes=[asdict(worker) for worker in workers],
-        restart_loop=restart_loop,
+        processes=[asdict(worker) for worker in service.workers],
+        restart_loop=list(service.restart_loop),
         free_bytes=status.f_bavail * status.f_frsize,
         free_files=status.f_favail if status.f_files else -1,
         node_version=node,

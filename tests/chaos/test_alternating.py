@@ -43,9 +43,11 @@ CYCLE = (
     Step(f"deploy {NEW}", playbook="deploy.yml", source=NEW, live=NEW),
     Step(f"roll back to {OLD}", playbook="rollback.yml", live=OLD),
 )
-# Seconds between two requests of a visitor. With longer pauses at this rate there are more visitors than connections,
-# and requests that no visitor is free for would not be sent.
+# Seconds between two requests of a visitor: some pause for longer than a draining worker waits for silence.
 THINK = (0.05, 3.0)
+# A request that no visitor is free for is not sent. There are enough for half of them to think and as many to wait for
+# an answer, while a starved machine takes some seconds for it.
+CONNECTIONS = 2_500
 
 
 def with_web_sockets(tree: Path) -> None:
@@ -134,7 +136,7 @@ def alternate(
     laps: list[websocket_traffic.Report] = []
     wrong: list[str] = []
     with (
-        BackgroundTraffic(fleet.url, rate, think=THINK, timeout=PATIENCE) as traffic,
+        BackgroundTraffic(fleet.url, rate, think=THINK, timeout=PATIENCE, connections=CONNECTIONS) as traffic,
         websocket_traffic.in_background(fleet.url, WEBSOCKETS, timeout=PATIENCE) as web,
     ):
         assert websocket_traffic.wait_served(web), f"not every WebSocket is served: {web.report()}"

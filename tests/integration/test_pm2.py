@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 
 import pytest
 from ansible_collections.roastify.ops.plugins.module_utils import pm2
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Worker
 from ansible_collections.roastify.ops.plugins.module_utils.pm2_daemon import NotUnderstood
 from pm2_host import Pm2Host
@@ -92,3 +94,39 @@ def test_nothing_of_node_is_started_for_them(
     monkeypatch.setattr(daemon.pm2, "_control", started)
     daemon.pm2.delete(generations)
     assert daemon.pm2.workers() == []
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (lambda manager: manager.workers(), "does not say what it runs within 0.5 s"),
+        (lambda manager: manager._control("list", limit=3), "was asked to list and did not within 3 s"),
+    ],
+    ids=["over the socket", "through the interface"],
+)
+def test_a_daemon_that_hangs_is_waited_for_once(
+    daemon: Pm2Host, monkeypatch: pytest.MonkeyPatch, ask: Callable[[pm2.Pm2], object], said: str
+) -> None:
+    monkeypatch.setattr(pm2, "LIST_LIMIT", 0.5)
+    process = int((daemon.pm2.home / "pm2.pid").read_text())
+    os.kill(process, signal.SIGSTOP)
+    try:
+        assert daemon.pm2.is_up()
+        with pytest.raises(OperationError, match=said) as error:
+            ask(daemon.pm2)
+    finally:
+        os.kill(process, signal.SIGCONT)
+    assert "systemctl restart pm2-shop.service" in error.value.remedy
+    assert "require" not in str(error.value)
+    assert daemon.pm2.workers() == []
+
+
+def test_ending_may_take_as_long_as_the_workers_may(daemon: Pm2Host, generations: tuple[str, str]) -> None:
+    assert {worker.kill_timeout for worker in daemon.pm2.workers()} == {15_000}
+    limits = []
+    daemon.pm2.daemon.delete, delete = lambda numbers, limit: limits.append(limit), daemon.pm2.daemon.delete
+    try:
+        daemon.pm2._delete(daemon.pm2.workers())
+    finally:
+        daemon.pm2.daemon.delete = delete
+    assert limits == [LIMIT + 15]

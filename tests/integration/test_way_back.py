@@ -51,7 +51,8 @@ def main():
             file.write(arguments["release"])
     with open(live) as file:
         serves = file.read()
-    module.exit_json(changed=changed, live=dict(id=serves, version=serves.replace("r", "") + ".0.0"))
+    shown = dict(id=serves, version=serves.replace("r", "") + ".0.0") if serves else None
+    module.exit_json(changed=changed, live=shown)
 
 main()
 """
@@ -85,11 +86,13 @@ class Fleet:
     """Four hosts that serve r1.
 
     Attributes:
+        served: what they served when the deployment looked at them; empty for nothing.
         output: of the last run.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.served = "r1"
         self.output = ""
         modules = {
             module: STUB.replace("WHAT.format(**arguments)", f"({what}).format(**arguments)")
@@ -170,7 +173,10 @@ class Fleet:
             "ansible_connection": f"{{{{ 'ansible.builtin.ssh' if ({lost}) is exists else 'local' }}}}",
             "ansible_host": "127.0.0.1",
             "ansible_port": 1,
-            "app_release_info": {"live": {"id": "r1", "version": "1.0.0"}, "health": {"healthy": True}},
+            "app_release_info": {
+                "live": {"id": self.served, "version": "1.0.0"} if self.served else None,
+                "health": {"healthy": True} if self.served else None,
+            },
         }
         hosts = sorted(host for batch in plan or PLAN for host in batch)
         inventory = {"all": {"children": {"app": {"hosts": dict.fromkeys(hosts, local)}}}}
@@ -267,6 +273,18 @@ def test_a_host_says_what_it_serves_in_the_end(fleet: Fleet) -> None:
     assert fleet.live() == {"app1": "r1", "app2": "r1", "app3": "r1", "app4": "r3"}
     assert "This host serves 1.0.0 as before, release r1" in fleet.output, fleet.output
     assert "This host serves 3.0.0 by now, release r3, which is not what served before" in fleet.output
+
+
+def test_hosts_of_a_first_deployment_say_what_it_left(fleet: Fleet) -> None:
+    fleet.served = ""
+    for host in HOSTS:
+        (fleet.directory / host / "live").write_text("")
+    fleet.order("app2", "fail switch r2")
+    fleet.deploy(plan=[["app1"], ["app2", "app3"], ["app4"]], alb_target_provider="none")
+    assert fleet.live()["app1"] == "r2"
+    assert "This host keeps r2: nothing served here before that it could return to." in fleet.output, fleet.output
+    assert "Nothing was live on this host before." in fleet.output
+    assert "see who switched it" not in fleet.output
 
 
 def test_nobody_leaves_where_nobody_else_is_left_to_serve(fleet: Fleet) -> None:

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from ansible_collections.roastify.ops.plugins.module_utils import deadman, deploy_locks, doctor, env_file, releases
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Worker
 
 
@@ -120,6 +121,36 @@ def test_a_worker_that_does_not_run(host, port):
     assert finding.what == "1 of 2 workers of the live release b do not run: errored" and finding.repair is None
 
 
+def test_a_stranger_that_answers_in_its_place(host, port):
+    (finding,) = findings(host, Manager(host), port)
+    assert finding.what == "something answers on the port, but PM2 runs no worker of the live release b"
+    assert "ss -ltnp" in finding.remedy and finding.repair is None
+
+
+def test_a_manager_that_hangs_is_asked_once(host, port):
+    class Hangs(Manager):
+        asked = 0
+
+        def workers(self):
+            self.asked += 1
+            raise OperationError("the PM2 daemon does not say what it runs", "restart it", ["Node.js: stopped"])
+
+    for where in (port, 1):
+        pm2 = Hangs(host)
+        finding, *others = findings(host, pm2, where)
+        assert (finding.what, finding.remedy) == ("the PM2 daemon does not say what it runs", "restart it")
+        assert finding.evidence == ("Node.js: stopped",)
+        assert len(others) == (where == 1)
+        assert pm2.asked == 1
+
+
+def test_a_host_that_serves_well_is_not_asked_for_its_workers(host, port):
+    pm2 = Manager(host, "b")
+    assert doctor.look(pm2, host.live(), port, "/health", always=False).workers == ()
+    assert doctor.look(pm2, host.live(), 1, "/health", always=False).workers == pm2.running
+    assert doctor.look(None, host.live(), 1, "/health").is_ill
+
+
 def test_a_live_release_that_runs_twice(host, port):
     pm2 = Manager(host, "b")
     pm2.running += [dataclasses.replace(pm2.running[0], name="shop-b.2")]
@@ -142,6 +173,15 @@ def test_an_environment_that_somebody_edited(host, port):
     host.release("b").environment.write_text("PORT=5001\n")
     (finding,) = findings(host, Manager(host, "b"), port)
     assert "somebody changed the environment of release b" in finding.what and finding.repair is None
+
+
+def test_an_environment_that_nobody_can_read(host, port):
+    host.states.record("b", "live", environment="installed")
+    path = host.environments / "b.env"
+    path.unlink()
+    path.mkdir(mode=0o700)
+    (finding,) = findings(host, Manager(host, "b"), port)
+    assert "the environment of release b can't be read" in finding.what and finding.repair is None
 
 
 def test_secrets_that_others_may_read(host, port):

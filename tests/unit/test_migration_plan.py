@@ -22,10 +22,11 @@ from ansible_collections.roastify.ops.plugins.module_utils.migration_plan import
 )
 from ansible_collections.roastify.ops.plugins.module_utils.migration_records import (
     AppliedMigration,
+    State,
     Unfinished,
     schema_version,
 )
-from ansible_collections.roastify.ops.plugins.module_utils.migration_report import diff_text, status, table
+from ansible_collections.roastify.ops.plugins.module_utils.migration_report import diff_text, info, status, table
 from ansible_collections.roastify.ops.plugins.module_utils.migration_runner import TOOL_VERSION
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,6 +85,9 @@ class TestUp:
         with pytest.raises(PlanError) as error:
             plan_up(migrations, applied(migrations, 1), unfinished=unfinished)
         assert "rollback of 1 was interrupted" in str(error.value)
+        # Its row is still there, so that nothing is pending: whoever asks has to be told, too.
+        told = info(migrations, State(tuple(applied(migrations, 1)), tuple(unfinished)))
+        assert (told["pending"], told["problems"]) == ([], error.value.evidence)
 
     def test_a_gap_is_told_only_when_something_runs(self, tmp_path: Path) -> None:
         migrations = files(tmp_path, 1, 2, 4)

@@ -69,5 +69,10 @@ def test_one_host_with_something_to_do_is_enough(differs):
     assert not is_up_to_date([served(), served(**differs)], "r1", "1.0.0", 2)
 
 
+def test_the_previous_release_stays_however_few_are_kept():
+    assert is_up_to_date([served()], "r1", "1.0.0", 1)
+    assert not is_up_to_date([served(kept=[OLD, NEW, OTHER])], "r1", "1.0.0", 1)
+
+
 def test_no_host_is_no_fleet():
     assert not is_up_to_date([], "r1", "1.0.0", 2)

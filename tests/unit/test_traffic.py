@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import resource
 from collections import Counter
 
 import pytest
@@ -128,7 +129,7 @@ def test_urls_elsewhere_are_refused(url: str) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"rate": 0}, {"rate": 2001}, {"seconds": 7201}, {"seconds": 0}, {"connections": 801}],
+    [{"rate": 0}, {"rate": 2001}, {"seconds": 7201}, {"seconds": 0}, {"connections": 3001}],
 )
 def test_limits_are_enforced(options: dict[str, float]) -> None:
     async def make() -> None:
@@ -136,6 +137,24 @@ def test_limits_are_enforced(options: dict[str, float]) -> None:
 
     with pytest.raises(TrafficError, match=next(iter(options))):
         asyncio.run(make())
+
+
+def test_as_many_files_may_be_open_as_connections_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = [(1024, 4096)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
+
+    def change(_: int, new: tuple[int, int]) -> None:
+        if new[0] > new[1]:
+            raise ValueError("current limit exceeds maximum limit")
+        limits.append(new)
+
+    monkeypatch.setattr(resource, "setrlimit", change)
+    traffic.allow_open_files(1000)
+    assert limits == [(1024, 4096)]
+    traffic.allow_open_files(2200)
+    assert limits[-1] == (2200, 4096)
+    with pytest.raises(traffic.TrafficError, match="at most 4096 are allowed: ask for fewer connections"):
+        traffic.allow_open_files(5000)
 
 
 def test_the_number_of_requests_is_limited() -> None:
