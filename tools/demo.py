@@ -192,7 +192,8 @@ def version_at(address: str, port: int, path: str) -> str:
 
 
 def ask_version(address: str, port: int, path: str) -> str | None:
-    connection = http.client.HTTPConnection(address, port, timeout=2)
+    # Which version it is, is asked, not how fast: with this traffic on one machine an answer may take seconds.
+    connection = http.client.HTTPConnection(address, port, timeout=10)
     try:
         connection.request("GET", path, headers={"Connection": "close"})
         response = connection.getresponse()
