@@ -57,7 +57,8 @@ def with_web_sockets(tree: Path) -> None:
     if CLOSED_BY == "preload":
         shutil.copy(HERE / "websockets" / "plain-lifecycle.js", source / "lifecycle.js")
     own = json.dumps({"closesItself": CLOSED_BY == "application"})
-    begins_with(f"require('./endpoint').install({own});")(tree)
+    # A line of log for each request would be a tenth of what this machine can do.
+    begins_with(f"process.env.LOG_LEVEL = 'warn'; require('./endpoint').install({own});")(tree)
 
 
 def web_socket_problems(step: Step, lap: websocket_traffic.Report) -> list[str]:
