@@ -95,7 +95,7 @@ def require_unchanged(host: Host, expected: str | None) -> None:
         raise OperationError(
             f"{found or 'nothing'} is live on this host, and {expected or 'nothing'} was when this deployment looked: "
             "another one has switched it in between",
-            "nothing was changed; see what it brought (history playbook), then run the same command again",
+            "nothing was changed; see what it brought (playbooks/history.yml), then run the same command again",
         )
 
 
@@ -156,7 +156,7 @@ def hold(host: Host, deployment: str | None) -> None:
             taker = f"deployment {present.get('deploymentId')} has it now" if present else "nobody has it now"
             raise OperationError(
                 f"this deployment ({deployment}) lost the lock of this host: {taker}",
-                "nothing was switched; see what the other deployment did (status playbook) and deploy again",
+                "nothing was switched; see what the other deployment did (playbooks/status.yml) and deploy again",
             )
         present["expires"] = int(time.time()) + int(present.get("lease", LEASE))
         _write(host, present)

@@ -55,7 +55,7 @@ class Answer:
         if version is not None and self.version is None:
             return (
                 f"the answer names no version, so it is not known whether {version} answered; "
-                "add a version to the health answer or switch the version check off"
+                "add a version to the health answer or set app_release_verify_version: false"
             )
         if version is not None and self.version != version:
             return f"version {self.version} answered instead of {version}"

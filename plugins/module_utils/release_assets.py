@@ -44,12 +44,12 @@ class Claims:
     Args:
         files: SHA-256 by path beneath the shared directory.
         directories: directories that releases link to.
-        complete: whether every release could be asked; if not, nothing may be removed.
+        unreadable: releases that could not be asked; while there is one, nothing may be removed.
     """
 
     files: dict[str, str] = field(default_factory=dict)
     directories: set[str] = field(default_factory=set)
-    complete: bool = True
+    unreadable: list[str] = field(default_factory=list)
 
 
 def claims(releases: Path) -> Claims:
@@ -67,7 +67,8 @@ def claims(releases: Path) -> Claims:
             continue  # unfinished, or being removed
         manifest = read_json(directory / ".release.json")
         if not isinstance(manifest, dict):
-            found.complete = found.complete and not os.path.lexists(directory / ASSETS)
+            if os.path.lexists(directory / ASSETS):
+                found.unreadable.append(name)
             continue
         assets = release_files.place(directory, manifest).assets
         if not assets:
@@ -75,7 +76,7 @@ def claims(releases: Path) -> Claims:
         try:
             listing = release_files.read_list(directory, manifest)
         except release_files.ListError:
-            found.complete = False
+            found.unreadable.append(name)
             continue
         found.directories.update(assets)
         for path, file in listing.files.items():
@@ -153,11 +154,12 @@ def publish(directory: Path, releases: Path, shared: Path, paths: Sequence[str],
                 continue
         if release_files.file_problem(target, file, os.geteuid()) is None:
             continue
-        if os.path.lexists(target) and not claimed.complete and name not in claimed.files:
+        if os.path.lexists(target) and claimed.unreadable and name not in claimed.files:
             raise OperationError(
-                f"asset {name} of this release is shared already with other content, and a release whose "
-                f"{release_files.LIST_MEMBER} or .release.json cannot be read may need it",
-                f"look for it (playbooks/status.yml -e verify=true), move it out of {releases} and deploy again",
+                f"asset {name} of this release is shared already with other content, and one of these may need it, "
+                f"whose {release_files.LIST_MEMBER} or .release.json cannot be read: {', '.join(claimed.unreadable)}",
+                f"see which of them is live (readlink {releases.parent / 'current'}), move the others out of "
+                f"{releases} and deploy again",
             )
         _place(source, target)
 
@@ -177,7 +179,7 @@ def remove_unclaimed(releases: Path, shared: Path) -> list[str]:
 
 
 def _remove(top: Path, claimed: Claims, also: Mapping[str, object]) -> list[str]:
-    if not claimed.complete:
+    if claimed.unreadable:
         return []
     wanted = {*claimed.files, *also}
     directories = {*claimed.directories}

@@ -224,7 +224,7 @@ def require_free(port: int, releases: Path | None = None) -> None:
         if time.monotonic() > deadline:
             raise OperationError(
                 f"port {port}, on which the new release was to be tried out, is in use",
-                f"see who has it with ss -ltnp 'sport = :{port}', or choose another candidate port",
+                f"see who has it with ss -ltnp 'sport = :{port}', or choose another: -e app_release_candidate_port=N",
             )
         time.sleep(0.05)
 

@@ -104,8 +104,13 @@ def main():
     if reason is None and options["uptime"]:
         reason = gate.stay_open(ask, options["uptime"], gone=lambda: None)
     if reason:
+        remedy = (
+            "read the application's log on that host (shared/logs); playbooks/doctor.yml sums up what is wrong there"
+            if url.hostname in ("127.0.0.1", "::1", "localhost")
+            else "if the hosts are well (playbooks/status.yml), look at what is before them: load balancer, TLS, DNS"
+        )
         module.fail_json(
-            msg=f"Health gate at {options['url']} stays shut: {reason}",
+            msg=f"Health gate at {options['url']} stays shut: {reason}\nWhat to do: {remedy}",
             answers=gate.evidence(),
             asked=gate.asked,
         )

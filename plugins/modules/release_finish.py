@@ -192,7 +192,7 @@ def see_that_it_is_live(host, options):
         why = next((record.reason for record in reversed(host.records()) if record.status == "failed"), None)
         raise OperationError(
             f"{live.id if live else 'nothing'} is live here, not {options['release']}: {why or 'nobody knows why'}",
-            "see the status playbook, then deploy again; app_release_confirm_within says how long that may take",
+            "run playbooks/status.yml, then deploy again; app_release_confirm_within says how long that may take",
         )
 
 

@@ -56,6 +56,8 @@ def ansible(command: str, *arguments: str, home: Path) -> subprocess.CompletedPr
         {
             "ANSIBLE_HOME": str(home),
             "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
+            "PWD": str(ROOT),
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_CONFIG_FILE": str(home / "none"),
             "AWS_SHARED_CREDENTIALS_FILE": str(home / "none"),
@@ -122,6 +124,28 @@ def test_lists_without_credentials_and_passwords(inventory: str, tmp_path: Path)
     done = ansible("ansible-inventory", "-i", f"inventories/{inventory}", "--list", home=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "app" in json.loads(done.stdout)["all"]["children"]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "path"),
+    [
+        ("app_build_artifact", {"release_artifact": "dist/shop.tar.gz"}, "dist/shop.tar.gz"),
+        ("app_build_artifact", {"release_artifact": "/dist/shop.tar.gz"}, "/dist/shop.tar.gz"),
+        ("app_build_artifact", {}, None),
+        ("app_build_source", {"app_source": "../shop"}, "../shop"),
+    ],
+)
+def test_a_path_counts_from_where_it_was_typed(
+    name: str, given: dict[str, str], path: str | None, tmp_path: Path
+) -> None:
+    # Modules on the controller run in the directory of the playbook, which is another one.
+    playbook = tmp_path / "play.yml"
+    tasks = [{"ansible.builtin.debug": {"msg": f"it is [{{{{ {name} }}}}]"}}]
+    playbook.write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
+    extra = json.dumps({"app_source": "/shop", **given})
+    done = ansible("ansible-playbook", "-i", "inventories/local", "-e", extra, str(playbook), home=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"it is [{'' if path is None else ROOT / path}]" in done.stdout
 
 
 @pytest.mark.parametrize("inventory", EC2)
