@@ -8,7 +8,6 @@ itself. This is for people who want to understand a host, or to have it clean wi
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import shutil
@@ -128,14 +127,13 @@ def look(pm2: Pm2 | None, live: Release | None, port: int, health_path: str, alw
     seen = Service(health.probe("127.0.0.1", port, health_path) if live else None)
     if pm2 is None or not (always or seen.is_ill):
         return seen
+    workers: Sequence[Worker] = ()
     try:
-        workers = pm2.workers() if pm2.is_up() else []
-        seen = dataclasses.replace(seen, workers=workers)
-        if live is not None and workers and seen.is_ill:
-            seen = dataclasses.replace(seen, restart_loop=application_log.restart_loop(pm2, live, workers))
+        workers = pm2.workers() if pm2.is_up() else ()
+        loop = application_log.restart_loop(pm2, live, workers) if live and workers and seen.is_ill else ()
     except OperationError as error:
-        return dataclasses.replace(seen, silence=error)
-    return seen
+        return Service(seen.answer, workers, silence=error)
+    return Service(seen.answer, workers, loop)
 
 
 def findings(host: Host, pm2: Pm2, live: Release | None, service: Service) -> list[Finding]:
@@ -186,7 +184,7 @@ def _service(host: Host, pm2: Pm2, live: Release | None, service: Service) -> It
         return
     if service.silence is not None:
         yield Finding(service.silence.cause, service.silence.remedy, None, tuple(service.silence.evidence))
-    if service.answer is None or not service.is_ill:
+    if service.answer is None or service.answer.problem() is None:
         if service.silence is None:
             yield from _workers(live, service.workers)
         return

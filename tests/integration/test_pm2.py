@@ -121,12 +121,12 @@ def test_a_daemon_that_hangs_is_waited_for_once(
     assert daemon.pm2.workers() == []
 
 
-def test_ending_may_take_as_long_as_the_workers_may(daemon: Pm2Host, generations: tuple[str, str]) -> None:
+def test_ending_may_take_as_long_as_the_workers_may(
+    daemon: Pm2Host, generations: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert {worker.kill_timeout for worker in daemon.pm2.workers()} == {15_000}
-    limits = []
-    daemon.pm2.daemon.delete, delete = lambda numbers, limit: limits.append(limit), daemon.pm2.daemon.delete
-    try:
+    limits: list[float] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(daemon.pm2.daemon, "delete", lambda numbers, limit: limits.append(limit))
         daemon.pm2._delete(daemon.pm2.workers())
-    finally:
-        daemon.pm2.daemon.delete = delete
     assert limits == [LIMIT + 15]
