@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import itertools
 import os
 import signal
 import socket
@@ -402,8 +403,10 @@ class Switch:
         return live is not None and worker.running and worker.directory == str(live.directory)
 
     def _free_name(self, taken: list[str]) -> str:
+        """A name for the new generation: a live release that is replaced by itself has one, or two if that was cut off."""
         name = f"{self.pm2.application}-{self.release.id}"
-        return f"{name}.2" if name in taken else name
+        names = itertools.chain([name], (f"{name}.{number}" for number in itertools.count(2)))
+        return next(free for free in names if free not in taken)
 
     def _join(self, generation: str, live: Release | None, log: ApplicationLog) -> list[str]:
         """Start the new generation on the live port, see every worker of it answer well, and rename the link."""

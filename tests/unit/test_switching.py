@@ -196,6 +196,15 @@ def test_what_is_live_and_ill_is_replaced_by_a_second_generation_of_itself(host)
     assert processes.told[2:] == [("start", "shop-a", "a"), ("delete", "shop-a.2", "a")]
 
 
+def test_killed_between_two_generations_of_itself_it_is_replaced_by_a_third(host):
+    host.link.symlink_to("releases/a")
+    processes = List(host, "a")
+    processes.list.append(processes.worker("shop-a.2", "a"))
+    assert switch(host, processes, "a").run().changed
+    assert processes.told == [("start", "shop-a.3", "a"), ("delete", "shop-a", "shop-a.2", "a")]
+    assert [worker.name for worker in processes.list] == ["shop-a.3"]
+
+
 def test_without_worker_headers_good_answers_are_counted(host):
     host.link.symlink_to("releases/a")
     assert switch(host, List(host, "a"), "b", service(worker=None)).run().changed
