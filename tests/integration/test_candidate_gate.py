@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.roastify.ops.plugins.module_utils import health, switching
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.releases import Release
-from pm2_host import Pm2Host
+from pm2_host import NAME, Pm2Host
 
 SECRET = "quartz-77-zebra"
 GOOD = "serve((request, response) => healthy(response));"
@@ -248,3 +248,14 @@ class TestOnTheLivePort:
         with pytest.raises(OperationError, match="with exit code 78"):
             switching.Switch(daemon.host, daemon.pm2, release, service(daemon)).run()
         assert daemon.pm2.workers() == []
+
+    def test_a_release_that_a_killed_switch_left_twice_is_there_once_and_serves(self, daemon: Pm2Host) -> None:
+        release = daemon.release("a", GOOD)
+        live = service(daemon, patience=30.0)
+        switching.Switch(daemon.host, daemon.pm2, release, live).run()
+        daemon.pm2.start(release.directory, f"{NAME}-a.2")
+        assert switching.Switch(daemon.host, daemon.pm2, release, live).run().changed
+        workers = daemon.pm2.workers()
+        assert len({worker.name for worker in workers}) == 1
+        answer = live.ask(daemon.port)
+        assert answer.problem("1.0.0") is None and answer.worker in {worker.pid for worker in workers}
