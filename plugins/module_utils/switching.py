@@ -403,7 +403,7 @@ class Switch:
         return live is not None and worker.running and worker.directory == str(live.directory)
 
     def _free_name(self, taken: list[str]) -> str:
-        """A name for the new generation: a live release that is replaced by itself has one, or two if that was cut off."""
+        """A name for the new generation: what is replaced by itself has one, or two if that was cut off."""
         name = f"{self.pm2.application}-{self.release.id}"
         names = itertools.chain([name], (f"{name}.{number}" for number in itertools.count(2)))
         return next(free for free in names if free not in taken)
