@@ -25,7 +25,7 @@ import posixpath
 import shutil
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ansible_collections.roastify.ops.plugins.module_utils import release_files
@@ -152,8 +152,8 @@ def publish(directory: Path, releases: Path, shared: Path, paths: Sequence[str],
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.lstat(source), os.lstat(target)):
                 continue
-        if release_files.file_problem(target, file, os.geteuid()) is None:
-            continue
+        if _problem(target, file) is None:
+            continue  # the file of another release, live perhaps: it stays the same one
         if os.path.lexists(target) and claimed.unreadable and name not in claimed.files:
             raise OperationError(
                 f"asset {name} of this release is shared already with other content, and one of these may need it, "
@@ -227,10 +227,24 @@ def differences(directory: Path, manifest: Mapping[str, object], shared: Path) -
         with contextlib.suppress(OSError):
             if os.path.samestat(os.lstat(directory / ASSETS / name), os.lstat(served)):
                 continue  # the same file, compared with the release
-        problem = release_files.file_problem(served, file, os.geteuid())
+        problem = _problem(served, file)
         if problem:
             found.append(release_files.Difference(f"{shared.name}/{SHARED}/{name}", problem))
     return found
+
+
+def _problem(served: Path, file: release_files.File) -> str | None:
+    """How a shared asset differs from what was built; None if it doesn't.
+
+    It is the file of one of the releases that have this content, which may be executable in one and not in another
+    (file systems differ). Nobody runs what a page asks for, so that either will do.
+    """
+    known: dict[tuple[int, int], str] = {}
+    problem = release_files.file_problem(served, file, os.geteuid(), known)
+    if problem is None:
+        return None
+    other = replace(file, executable=not file.executable)
+    return None if release_files.file_problem(served, other, os.geteuid(), known) is None else problem
 
 
 def _refuse_collisions(mine: Mapping[str, str], claimed: Mapping[str, str]) -> None:

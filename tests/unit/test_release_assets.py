@@ -149,6 +149,24 @@ def test_a_damaged_shared_asset_is_mended_by_the_next_release(host, build, harm)
     assert releases.damage(host, first) == []
 
 
+@pytest.mark.parametrize("executable", ["1", "2"])
+def test_a_release_in_which_an_asset_is_executable_leaves_the_other_one_whole(host, build, executable):
+    """Built on a file system where every file is, for instance; nobody runs what a page asks for."""
+
+    def extra(directory):
+        (directory / "common-cccccccc.js").chmod(0o755)
+
+    first = stage(host, build("1", OLD, extra if executable == "1" else None), "r1")
+    shared = host.shared / "assets" / ASSETS / "common-cccccccc.js"
+    inode = shared.stat().st_ino
+    second = stage(host, build("2", NEW, extra if executable == "2" else None), "r2")
+    assert shared.stat().st_ino == inode
+    assert releases.damage(host, first) == releases.damage(host, second) == []
+    shared.chmod(0o644 if executable == "1" else 0o755)
+    assert releases.damage(host, second) == []
+    assert len(releases.damage(host, first)) == 1, "its own file has changed"
+
+
 @pytest.mark.parametrize("name", [".release.json", ".release.files.json"])
 def test_nothing_is_removed_where_a_release_cannot_say_what_it_has(host, build, name):
     """``current`` may point to it."""
