@@ -224,9 +224,18 @@ def damage(host: Host, release: Release, known: dict[tuple[int, int], str] | Non
     found += release_assets.differences(release.directory, release.manifest, host.shared)
     lines = [str(difference) for difference in found]
     installed = host.states.of(release.id).environment
-    if installed is not None and installed != env_file.fingerprint(release.environment):
+    is_own = installed is not None and _has_own_environment(host, release)
+    if is_own and installed != env_file.fingerprint(release.environment):
         lines.append(".env is not what was installed with the release")
     return lines
+
+
+def _has_own_environment(host: Host, release: Release) -> bool:
+    """Whether a ``.env`` is of this release alone; one that all share changes, and no release is damaged by that."""
+    if not release.environment.is_symlink():
+        return False
+    target = os.path.normpath(release.directory / os.readlink(release.environment))
+    return target.startswith(os.path.normpath(host.environments) + os.sep)
 
 
 class Examination:
@@ -384,17 +393,30 @@ def stage(
             release_assets.remove_unclaimed(host.releases, host.shared)
         raise
     sync_directory(host.releases)
+    release = Release(identifier, final, manifest)
     if existing is None:
-        _record_verified(host, Release(identifier, final, manifest))
+        _record_verified(host, release)
     else:
-        # What it was before is true of it still: what it is made of is the same.
+        # What it was before is true of it still: what it is made of is the same. Only its .env may be another one.
+        _record_environment(host, release)
         _remove_unfinished(host)
     return host.release(identifier), True
 
 
 def _record_verified(host: Host, release: Release) -> None:
-    environment = env_file.fingerprint(release.environment)
-    host.states.record(release.id, release_states.VERIFIED, environment=environment)
+    host.states.record(release.id, release_states.VERIFIED, environment=_own_environment(host, release))
+
+
+def _record_environment(host: Host, release: Release) -> None:
+    known, environment = host.states.of(release.id), _own_environment(host, release)
+    if environment not in (None, known.environment):
+        # A killed switch may still have to be written down: it tells by the file alone what was live before.
+        state = release_states.LIVE if host.states.is_settled(release.id) else known.state
+        host.states.record(release.id, state, known.deployment, known.reason, environment)
+
+
+def _own_environment(host: Host, release: Release) -> str | None:
+    return env_file.fingerprint(release.environment) if _has_own_environment(host, release) else None
 
 
 def shown(problems: Sequence[str], most: int = 10) -> list[str]:

@@ -233,3 +233,36 @@ def test_an_environment_that_somebody_edited_on_the_host_is_damage(host, packed)
     assert releases.damage(host, host.release("r1")) == [".env is not what was installed with the release"]
     assert "a secret" not in (host.states.directory / "r1.json").read_text()
     assert (host.states.directory / "r1.json").stat().st_mode & 0o077 == 0
+
+
+def test_an_environment_that_all_releases_share_says_nothing_of_one(host, packed):
+    """The default of the role: the next deployment brings a changed variable to all of them."""
+    shared = host.shared / ".env"
+    shared.write_text("SECRET=1\n")
+    stage(host, packed, "r1")
+    host.states.went_live("r1", None)
+    shared.write_text("SECRET=2\n")
+    stage(host, packed, "r2")
+    host.states.went_live("r2", "r1")
+    assert releases.previous(host, host.release("r2"), host.kept(), releases.Examination(host)).id == "r1"
+    assert host.states.of("r2").environment is None
+    # Nor where an earlier version of this collection has written it down.
+    host.states.record("r1", release_states.PREVIOUS, environment="0" * 64)
+    assert releases.damage(host, host.release("r1")) == []
+
+
+def test_a_release_is_made_anew_once_for_a_changed_environment(host, packed):
+    host.environments.mkdir()
+    environment = host.environments / "r1.env"
+    environment.write_text("PORT=5000\n")
+
+    def again():
+        return stage(host, packed, "r1", links={".env": "environments/r1.env"})[1]
+
+    assert again()
+    host.states.record("r1", release_states.FAILED, deployment="d1", reason="not healthy")
+    environment.write_text("PORT=5001\n")
+    assert [again(), again()] == [True, False]
+    assert releases.damage(host, host.release("r1")) == []
+    state = host.states.of("r1")
+    assert (state.state, state.deployment, state.reason) == (release_states.FAILED, "d1", "not healthy")
