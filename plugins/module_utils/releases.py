@@ -534,7 +534,10 @@ def _unpack(
     no accident to one is one to the other, which may be the one to return to.
     """
     wanted = difference.sha256 if difference else sha256
-    found = artifact.file_sha256(str(archive))
+    try:
+        found = artifact.file_sha256(str(archive))
+    except artifact.ArtifactError as error:
+        raise ArtifactNeeded(str(error), "deploy again; it is transferred anew") from error
     if found != wanted:
         raise ArtifactNeeded(
             f"the artifact {archive} has SHA-256 {found}, not {wanted}: it was damaged or replaced on the way",

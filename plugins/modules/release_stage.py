@@ -121,9 +121,9 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
 from ansible_collections.roastify.ops.plugins.module_utils import deploy_locks, releases, transfers
-from ansible_collections.roastify.ops.plugins.module_utils.artifact import file_sha256
+from ansible_collections.roastify.ops.plugins.module_utils.artifact import ArtifactError, file_sha256
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
-from ansible_collections.roastify.ops.plugins.module_utils.files import exclusively
+from ansible_collections.roastify.ops.plugins.module_utils.files import exclusively, remove_temporary
 
 _TRIES = 3
 
@@ -134,27 +134,30 @@ def artifacts_beside(artifact):
 
 
 def remove_artifacts(artifact):
-    """Take the artifact away, and those that killed and failed deployments have left beside it.
+    """Take the artifact away, and those that killed and failed deployments have left beside it, whole or not.
 
-    Nobody else is at them: the lock of the deployment is ours.
+    Nobody else needs them: the lock of the deployment is ours.
     """
     for path in [artifact, *artifacts_beside(artifact)]:
         path.unlink(missing_ok=True)
+    for path in (artifact, artifact.with_name("*.tar.gz")):
+        remove_temporary(path)
 
 
 def stage(host, options, dry_run):
-    """Stage the release, if the lock of the deployment is ours; only one at a time does."""
+    """Stage the release, if the lock of the deployment is ours, and clear away after it; only one at a time does."""
     difference = None
     if options["difference_sha256"]:
         difference = releases.Difference(options["difference_sha256"], options["files_sha256"])
+    artifact = Path(options["artifact"])
     # A module whose controller was killed works on: whoever took over its lock waits here until it is done.
     with exclusively(host.releases):
         if not dry_run:
             deploy_locks.hold(host, options["deployment"])
-        return releases.stage(
+        outcome = releases.stage(
             host,
             options["release"],
-            Path(options["artifact"]),
+            artifact,
             options["sha256"],
             options["links"],
             options["group"],
@@ -162,31 +165,42 @@ def stage(host, options, dry_run):
             assets=options["assets"],
             difference=difference,
         )
+        if not dry_run:
+            # It may have been lost meanwhile, and what lies there be what another deployment is about to use.
+            deploy_locks.hold(host, options["deployment"])
+            remove_artifacts(artifact)
+        return outcome
 
 
-def fetch(options):
+def fetch(host, options):
     """Fetch the artifact from the address.
 
     Raises:
-        OperationError: it did not arrive, or something else did.
+        OperationError: it did not arrive, or something else did, or another deployment has the lock now.
     """
     artifact = Path(options["artifact"])
     where = options["url"].partition("?")[0]
     for number in range(_TRIES):
         if number:
             time.sleep(options["transfer_delay"] * 2 ** (number - 1))
+        # If our controller was killed, another deployment may fetch the same by now.
+        deploy_locks.hold(host, options["deployment"])
+        # Of this name alone, and such a one as remove_temporary knows: we may be killed, too, or be the killed one.
+        temporary = artifact.with_name(f".{artifact.name}.{os.getpid()}.{os.urandom(4).hex()}")
         try:
-            artifact.unlink(missing_ok=True)
-            descriptor = os.open(artifact, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             with open(descriptor, "wb") as stream, open_url(options["url"], timeout=60) as response:
                 shutil.copyfileobj(response, stream, 1 << 20)
-            found = file_sha256(str(artifact))
+            found = file_sha256(str(temporary))
             if found == options["sha256"]:
+                deploy_locks.hold(host, options["deployment"])
+                os.rename(temporary, artifact)
                 return
             problem = f"what lies there has SHA-256 {found}, not {options['sha256']}"
-        except (OSError, HTTPException) as error:  # urllib's own are OSErrors
+        except (OSError, EOFError, HTTPException, ArtifactError) as error:  # urllib's own are OSErrors
             problem = str(error).replace(options["url"], where)
-        artifact.unlink(missing_ok=True)
+        finally:
+            temporary.unlink(missing_ok=True)
     raise OperationError(
         f"the artifact could not be fetched from {where}, {_TRIES} times: {problem}",
         "see that this host reaches that address, or deploy without app_release_bucket; nothing was changed here",
@@ -224,7 +238,7 @@ def main():
         except releases.ArtifactNeeded:
             if not options["url"]:
                 raise
-            fetch(options)
+            fetch(host, options)
             release, changed = stage(host, options, module.check_mode)
     except releases.ArtifactNeeded as needed:
         if not options["artifact_follows"]:
@@ -237,8 +251,6 @@ def main():
         )
     except (OperationError, OSError) as error:
         module.fail_json(msg=f"Staging release {options['release']} failed: {error}")
-    if not module.check_mode:
-        remove_artifacts(artifact)
     added = f"release {options['release']}\n" if changed else ""
     module.exit_json(
         changed=changed,

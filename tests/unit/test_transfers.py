@@ -1,11 +1,21 @@
-"""What of an artifact is sent to a host that holds releases already."""
+"""What of an artifact is sent to a host that holds releases already, and what befalls it on the way."""
 
+import io
 import os
 import random
+from pathlib import Path
 
 import pytest
-from ansible_collections.roastify.ops.plugins.module_utils import artifact, release_files, transfers
+from ansible_collections.roastify.ops.plugins.module_utils import (
+    artifact,
+    deploy_locks,
+    release_files,
+    releases,
+    transfers,
+)
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.transfers import Held
+from ansible_collections.roastify.ops.plugins.modules import release_stage
 
 
 def fill(directory, seed):
@@ -121,3 +131,110 @@ def test_a_difference_is_made_where_it_is_worth_while_and_once(tmp_path, monkeyp
     monkeypatch.setattr(artifact, "write_difference", None)
     # What is held beyond this artifact changes nothing.
     assert parcel(*digests[:9], "1" * 64) == some
+
+
+class Fetching:
+    """A host that fetches an artifact.
+
+    Args:
+        directory: an empty one.
+        monkeypatch: of pytest.
+    """
+
+    def __init__(self, directory, monkeypatch):
+        for name in ("srv/releases", "srv/shared", "artifacts"):
+            (directory / name).mkdir(parents=True)
+        self.host = releases.Host(str(directory / "srv"))
+        self.packed = pack(fill(directory / "source", 3), directory / "shop.tar.gz")
+        self.content = Path(self.packed.path).read_bytes()
+        self.artifact = directory / "artifacts" / f"{self.packed.sha256}.tar.gz"
+        #: What happens at each answer before anything of it is read, the first one first.
+        self.events = []
+        monkeypatch.setattr(release_stage, "open_url", self.answer)
+
+    def answer(self, _url, **_options):
+        (self.events.pop(0) if self.events else lambda: None)()
+        return io.BytesIO(self.content)
+
+    def options(self, deployment):
+        return {
+            "release": "r1",
+            "artifact": str(self.artifact),
+            "url": "http://bucket/shop?Signature=secret",
+            "transfer_delay": 0,
+            "sha256": self.packed.sha256,
+            "difference_sha256": None,
+            "links": {},
+            "group": None,
+            "assets": [],
+            "deployment": deployment,
+        }
+
+    def fetch(self, deployment):
+        release_stage.fetch(self.host, self.options(deployment))
+
+    def take_lock(self, deployment, dead=None):
+        deploy_locks.acquire(self.host, deployment, {"holder": "ann", "origin": "laptop", "since": "now"}, dead)
+
+
+@pytest.fixture
+def fetching(tmp_path, monkeypatch):
+    return Fetching(tmp_path, monkeypatch)
+
+
+def test_what_a_killed_run_still_fetches_does_not_disturb_the_next_one(fetching):
+    """Its module works on, although its controller is dead."""
+
+    def next_run():
+        fetching.take_lock("d2", dead="d1")
+        fetching.fetch("d2")
+
+    fetching.take_lock("d1")
+    fetching.events = [next_run]
+    with pytest.raises(OperationError, match="lost the lock of this host: deployment d2 has it now"):
+        fetching.fetch("d1")
+    assert fetching.artifact.read_bytes() == fetching.content
+    assert os.listdir(fetching.artifact.parent) == [fetching.artifact.name]
+
+
+def test_the_next_run_clears_away_what_a_killed_one_still_fetches(fetching):
+    def next_run():
+        fetching.take_lock("d2", dead="d1")
+        fetching.fetch("d2")
+        assert release_stage.stage(fetching.host, fetching.options("d2"), False)[1]
+        assert os.listdir(fetching.artifact.parent) == []
+
+    fetching.take_lock("d1")
+    fetching.events = [next_run]
+    with pytest.raises(OperationError, match="lost the lock of this host"):
+        fetching.fetch("d1")
+    assert os.listdir(fetching.artifact.parent) == []
+
+
+@pytest.mark.parametrize("error", [EOFError("ends too early"), artifact.ArtifactError("it cannot be read")])
+def test_a_fetch_that_fails_is_tried_again(fetching, error):
+    def fail():
+        raise error
+
+    fetching.events = [fail, fail]
+    fetching.fetch(None)
+    assert fetching.artifact.read_bytes() == fetching.content
+    fetching.artifact.unlink()
+    fetching.events = [fail, fail, fail]
+    with pytest.raises(OperationError, match=f"could not be fetched from http://bucket/shop, 3 times: {error}"):
+        fetching.fetch(None)
+    assert os.listdir(fetching.artifact.parent) == []
+
+
+def test_an_artifact_that_goes_while_it_is_looked_at_is_needed(fetching, monkeypatch):
+    fetching.fetch(None)
+    real = os.path.isfile
+
+    def gone(path):
+        found = real(path)
+        fetching.artifact.unlink()
+        return found
+
+    monkeypatch.setattr(releases.os.path, "isfile", gone)
+    with pytest.raises(releases.ArtifactNeeded, match="cannot be read: No such file"):
+        release_stage.stage(fetching.host, fetching.options(None), False)
