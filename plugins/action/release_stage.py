@@ -53,14 +53,14 @@ class ActionModule(ActionBase):
                 break
             try:
                 parcel = transfers.parcel(source, arguments["sha256"], held, constants.DEFAULT_LOCAL_TMP)
+                target = posixpath.join(posixpath.dirname(arguments["artifact"]), f"{parcel.sha256}.tar.gz")
+                last = number == _TRIES
+                # Known once: after a transfer that failed, nobody has looked again.
+                offset = outcome.pop("received", {}).get(posixpath.basename(target), 0)
+                problem = self._send(parcel, target, offset, last, task_vars)
             except (ArtifactError, OSError) as error:
                 outcome = {"failed": True, "msg": f"The artifact {source} could not be read on the controller: {error}"}
                 break
-            target = posixpath.join(posixpath.dirname(arguments["artifact"]), f"{parcel.sha256}.tar.gz")
-            last = number == _TRIES
-            # Known once: after a transfer that failed, nobody has looked again.
-            offset = outcome.pop("received", {}).get(posixpath.basename(target), 0)
-            problem = self._send(parcel, target, offset, last, task_vars)
             if problem is None:
                 more = {} if parcel.whole else {"difference_sha256": parcel.sha256, "files_sha256": files_sha256}
                 outcome = ask(artifact=target, **more)
@@ -87,6 +87,7 @@ class ActionModule(ActionBase):
 
         Raises:
             AnsibleConnectionFailure: the host does not answer, and there is no further try.
+            ArtifactError: the file has become shorter.
         """
         if offset >= parcel.size:
             offset = 0  # it was all there, and was not what it should be
@@ -97,6 +98,11 @@ class ActionModule(ActionBase):
                 stream.seek(offset)
                 while offset < parcel.size:
                     portion = stream.read(_PORTION)
+                    if not portion:
+                        raise ArtifactError(
+                            f"{parcel.path} became shorter while it was sent: it ended after {offset} of "
+                            f"{parcel.size} bytes. See that nothing writes to it, and deploy again."
+                        )
                     # Appended only where exactly the earlier part is: another transfer may still write to it.
                     script = (
                         f"umask 077 && test $(stat -c %s {shlex.quote(target)}) -eq {offset} && "

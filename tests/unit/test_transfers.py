@@ -3,9 +3,14 @@
 import io
 import os
 import random
+import re
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from ansible.plugins.action import ActionBase
+from ansible_collections.roastify.ops.plugins.action import release_stage as release_stage_action
 from ansible_collections.roastify.ops.plugins.module_utils import (
     artifact,
     deploy_locks,
@@ -238,3 +243,48 @@ def test_an_artifact_that_goes_while_it_is_looked_at_is_needed(fetching, monkeyp
     monkeypatch.setattr(releases.os.path, "isfile", gone)
     with pytest.raises(releases.ArtifactNeeded, match="cannot be read: No such file"):
         release_stage.stage(fetching.host, fetching.options(None), False)
+
+
+@pytest.fixture
+def action(monkeypatch):
+    """An action whose module asks for the artifact and whose host is this machine."""
+    made = release_stage_action.ActionModule.__new__(release_stage_action.ActionModule)
+    made.asked = []
+    made.commands = 0
+    made.between = lambda: None
+
+    def execute_module(module_args, task_vars):
+        made.asked.append(module_args)
+        return {"artifact_needed": "it is not on this host", "held": "", "received": {}}
+
+    def execute(script, sudoable=True, in_data=b""):
+        made.commands += 1
+        assert made.commands < 20, "it never ends"
+        done = subprocess.run(["/bin/sh", "-c", script], input=in_data, capture_output=True, check=False)
+        made.between()
+        return {"rc": done.returncode, "stdout": done.stdout.decode(), "stderr": done.stderr.decode()}
+
+    made._connection = SimpleNamespace(has_pipelining=True)
+    made._display = SimpleNamespace(warning=lambda text: None)
+    made._low_level_execute_command = execute
+    made._execute_module = execute_module
+    monkeypatch.setattr(ActionBase, "run", lambda self, tmp=None, task_vars=None: {})
+    return made
+
+
+def test_an_artifact_that_gets_shorter_while_it_is_sent_is_said(action, tmp_path, monkeypatch):
+    """A build writes over it in place, for instance."""
+    monkeypatch.setattr(release_stage_action, "_PORTION", 1000)
+    source = tmp_path / "shop.tar.gz"
+    source.write_bytes(b"x" * 5000)
+    action.between = lambda: source.write_bytes(b"y" * 2500)
+    target = tmp_path / "host" / "shop.tar.gz"
+    target.parent.mkdir()
+    action._task = SimpleNamespace(
+        args={"source": str(source), "artifact": str(target), "sha256": "0" * 64, "transfer_delay": 0}
+    )
+    outcome = action.run()
+    assert outcome["failed"]
+    assert re.search(r"shop\.tar\.gz became shorter while it was sent: it ended after \d+ of 5000", outcome["msg"])
+    assert "See that nothing writes to it, and deploy again" in outcome["msg"]
+    assert len(action.asked) == 1, "it is of no use to try again"
