@@ -36,7 +36,7 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         source, files_sha256 = arguments.pop("source", ""), arguments.pop("files_sha256", "")
-        pause = float(arguments.pop("transfer_delay", 2))
+        pause = float(arguments.get("transfer_delay", 2))
         if not source:
             result.update(self._execute_module(module_args=arguments, task_vars=task_vars))
             return result

@@ -288,3 +288,9 @@ def test_an_artifact_that_gets_shorter_while_it_is_sent_is_said(action, tmp_path
     assert re.search(r"shop\.tar\.gz became shorter while it was sent: it ended after \d+ of 5000", outcome["msg"])
     assert "See that nothing writes to it, and deploy again" in outcome["msg"]
     assert len(action.asked) == 1, "it is of no use to try again"
+
+
+def test_a_host_that_fetches_pauses_as_long_as_is_set(action):
+    action._task = SimpleNamespace(args={"url": "http://bucket/shop", "transfer_delay": "30"})
+    action.run()
+    assert action.asked == [{"url": "http://bucket/shop", "transfer_delay": "30"}]
