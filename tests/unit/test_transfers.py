@@ -5,10 +5,13 @@ import os
 import random
 import re
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ansible.module_utils.urls import open_url
 from ansible.plugins.action import ActionBase
 from ansible_collections.roastify.ops.plugins.action import release_stage as release_stage_action
 from ansible_collections.roastify.ops.plugins.module_utils import (
@@ -243,6 +246,32 @@ def test_an_artifact_that_goes_while_it_is_looked_at_is_needed(fetching, monkeyp
     monkeypatch.setattr(releases.os.path, "isfile", gone)
     with pytest.raises(releases.ArtifactNeeded, match="cannot be read: No such file"):
         release_stage.stage(fetching.host, fetching.options(None), False)
+
+
+def test_a_server_that_calls_the_artifact_an_encoding_of_a_tar_file_changes_nothing(fetching, monkeypatch):
+    """Some take the ``.gz`` of its name for that."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Encoding", "gzip")
+            self.send_header("Content-Length", str(len(fetching.content)))
+            self.end_headers()
+            self.wfile.write(fetching.content)
+
+        def log_message(self, *_arguments):
+            pass
+
+    monkeypatch.setattr(release_stage, "open_url", open_url)
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        address = f"http://127.0.0.1:{server.server_port}/shop.tar.gz"
+        release_stage.fetch(fetching.host, {**fetching.options(None), "url": address})
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert fetching.artifact.read_bytes() == fetching.content
 
 
 @pytest.fixture
