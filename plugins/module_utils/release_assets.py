@@ -264,8 +264,9 @@ def _refuse_collisions(mine: Mapping[str, str], claimed: Mapping[str, str]) -> N
 
 def _place(source: Path, target: Path) -> None:
     """Give a file a second name, in place of whatever damaged thing has it now."""
-    # Of this name alone: nobody asks for it, and if we are killed here, no release claims it.
-    temporary = target.with_name(f".{target.name[:200]}.{os.getpid()}.{os.urandom(4).hex()}")
+    # Of this name alone: nobody asks for it, and if we are killed here, no release claims it. The target's own name is
+    # no part of it, since that may be as long as a name can be.
+    temporary = target.with_name(f".{os.getpid()}.{os.urandom(4).hex()}")
     try:
         with contextlib.suppress(FileNotFoundError):
             if stat.S_ISDIR(os.lstat(target).st_mode):

@@ -192,6 +192,12 @@ def test_where_links_are_impossible_files_are_copied(host, build, monkeypatch, e
     assert releases.damage(host, release) == []
 
 
+def test_an_asset_may_have_the_longest_name_that_a_file_system_takes(host, build):
+    assets = {"\u65e5" * 82 + "-1a2b3.js": "x", "y" * 255: "y"}
+    stage(host, build("1", assets), "r1")
+    assert served(host, "r1") == assets
+
+
 class Killed(BaseException):
     """The process ends here: no handler of ours may tidy up, so that the test undoes what handlers do."""
 
