@@ -15,6 +15,9 @@ from pathlib import Path
 from ansible_collections.roastify.ops.plugins.module_utils import dotenv
 from ansible_collections.roastify.ops.plugins.module_utils.files import write_atomically
 
+#: Permission bits of a directory that is made for a file.
+_DIRECTORY = 0o750
+
 
 class EnvFileError(Exception):
     """The file cannot be installed; the message says why and what to do."""
@@ -138,14 +141,28 @@ def install(path: Path, content: str, uid: int | None, gid: int | None, mode: in
 
 
 def _make_directory(directory: Path, uid: int | None, gid: int | None) -> None:
-    if directory.is_dir():
-        return
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        directory.mkdir(mode=0o750)
+        if directory.is_dir():
+            if not _was_left_closed(directory, uid):
+                return
+        else:
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(mode=_DIRECTORY)
+        os.chmod(directory, _DIRECTORY)  # the umask may be a strict one
         os.chown(directory, -1 if uid is None else uid, -1 if gid is None else gid)
     except OSError as error:
         raise EnvFileError(f"the directory {directory} cannot be made: {error.strerror}") from error
+
+
+def _was_left_closed(directory: Path, uid: int | None) -> bool:
+    """Whether a run that was killed made a directory, and could not hand it to the owner of the file any more.
+
+    It is told by what only such a one is: ours and our group's, empty, and closed to the owner of what it is to hold.
+    """
+    status = os.stat(directory)
+    is_ours = (status.st_uid, status.st_gid) == (os.geteuid(), os.getegid())
+    is_closed = uid not in (None, status.st_uid) and not status.st_mode & ~_DIRECTORY & 0o777
+    return is_ours and is_closed and not os.listdir(directory)
 
 
 def masked_diff(path: Path, planned: Plan, content: str) -> dict[str, str]:

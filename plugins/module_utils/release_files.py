@@ -313,6 +313,8 @@ def differences(
 def make_directories(top: Path, name: str) -> None:
     """Make a directory and those above it, readable by everybody whatever the umask says.
 
+    One of ours that is there already is made readable, too: a run may have been killed right after it had made it.
+
     Args:
         top: an existing directory.
         name: path beneath it; empty for ``top`` itself.
@@ -321,6 +323,9 @@ def make_directories(top: Path, name: str) -> None:
         path = top / parent
         with contextlib.suppress(FileExistsError):
             os.mkdir(path)
+        status = os.lstat(path)
+        is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+        if is_ours and stat.S_IMODE(status.st_mode) != DIRECTORY:
             os.chmod(path, DIRECTORY)
 
 

@@ -112,3 +112,37 @@ def test_input_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(env_input.InputError) as caught:
         env_input.read_variables('["canary"')
     assert "canary" not in str(caught.value)
+
+
+def test_a_directory_that_a_killed_run_left_closed_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was made, and belongs to nobody who is to read the file yet."""
+    path = tmp_path / "environments" / "r1.env"
+    owners: list[tuple[str, int, int]] = []
+
+    def chown(directory: Path, uid: int, gid: int) -> None:
+        owners.append((Path(directory).name, uid, gid))
+        if len(owners) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "chown", chown)
+    monkeypatch.setattr(os, "fchown", lambda *arguments: None)
+    previous = os.umask(0o077)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            env_file.install(path, CONTENT, 12345, 12345, 0o600)
+        env_file.install(path, CONTENT, 12345, 12345, 0o600)
+    finally:
+        os.umask(previous)
+    assert owners == [("environments", 12345, 12345)] * 2
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o750
+
+
+def test_directories_of_others_stay_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "chown", None)
+    monkeypatch.setattr(os, "fchown", lambda *arguments: None)
+    for name, mode in (("public", 0o755), ("private", 0o700)):
+        (tmp_path / name).mkdir(mode=mode)
+    (tmp_path / "private" / "something").write_text("")
+    for name in ("public", "private"):
+        env_file.install(tmp_path / name / ".env", CONTENT, 12345, 12345, 0o600)
+    assert stat.S_IMODE((tmp_path / "private").stat().st_mode) == 0o700

@@ -198,6 +198,15 @@ def test_an_asset_may_have_the_longest_name_that_a_file_system_takes(host, build
     assert served(host, "r1") == assets
 
 
+def test_a_directory_that_a_killed_run_left_closed_is_opened(host, build):
+    """It was made under a strict umask, and the run was killed before it could be opened to everybody."""
+    for name in ("assets", "assets/frontend"):
+        (host.shared / name).mkdir(mode=0o700)
+    stage(host, build("1", OLD), "r1")
+    for name in ("assets", "assets/frontend", f"assets/{ASSETS}"):
+        assert (host.shared / name).stat().st_mode & 0o7777 == 0o755
+
+
 class Killed(BaseException):
     """The process ends here: no handler of ours may tidy up, so that the test undoes what handlers do."""
 
