@@ -697,7 +697,8 @@ def prunable(host: Host, keep: int) -> list[Release]:
     """Releases that may go.
 
     The live one and the one a rollback returns to stay whatever the number; of the others those that failed or
-    never served go first, then those that served longest ago, all by their recorded states.
+    never served go first, then those that served longest ago, all by their recorded states. A rollback passes over
+    what is damaged, so that releases are compared with what was built, but only where there are too many of them.
 
     Args:
         host: where.
@@ -705,16 +706,19 @@ def prunable(host: Host, keep: int) -> list[Release]:
     """
     kept = host.kept()
     live = host.live()
-    live_id = live.id if live else None
-    previous = host.states.previous(live_id, [release.id for release in kept])
+    surplus = max(len(kept) - max(keep, 1), 0)
+    if not surplus:
+        return []
+    # If all are damaged, the one that would be it is the best there is.
+    back = previous(host, live, kept, Examination(host)) or previous(host, live, kept)
+    stay = {release.id for release in (live, back) if release}
     states = {release.id: host.states.of(release.id) for release in kept}
 
     def worth(release: Release) -> tuple[bool, int, int]:
         state = states[release.id]
         return state.state != release_states.FAILED and state.served > 0, state.served, state.number
 
-    candidates = sorted((release for release in kept if release.id not in (live_id, previous)), key=worth)
-    surplus = max(len(kept) - max(keep, 1), 0)
+    candidates = sorted((release for release in kept if release.id not in stay), key=worth)
     return candidates[:surplus]
 
 

@@ -187,6 +187,21 @@ def test_pruning_never_takes_the_live_one_though_it_is_the_oldest(host):
     assert [release.id for release in releases.prunable(host, 1)] == ["b", "c"]
 
 
+def test_pruning_keeps_what_a_rollback_goes_to_and_not_what_it_passes_over(host, packed, monkeypatch):
+    for name in ("a", "b", "c"):
+        stage(host, packed, name)
+    served(host, "a", "b", "c")
+    host.link.symlink_to("releases/c")
+    assert [release.id for release in releases.prunable(host, 2)] == ["a"]
+    (host.releases / "b" / "server.js").unlink()
+    assert [release.id for release in releases.prunable(host, 2)] == ["b"]
+    # Without another one to return to, it may be better than nothing.
+    (host.releases / "a" / "server.js").unlink()
+    assert [release.id for release in releases.prunable(host, 2)] == ["a"]
+    monkeypatch.setattr(releases, "damage", None)
+    assert releases.prunable(host, 3) == [], "nobody looks where nothing is to go"
+
+
 def test_pruning_removes_releases(host):
     complete(host, "a")
     complete(host, "b")
