@@ -264,6 +264,8 @@ class Examination:
                 problems = damage(self._host, release, self._known)
             except OSError as error:  # for instance, it is being pruned right now
                 problems = [f"{error.filename} cannot be read: {error.strerror}"]
+            except env_file.EnvFileError as error:
+                problems = [str(error)]
             if problems:
                 self.damage[release.id] = problems
             else:

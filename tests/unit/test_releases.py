@@ -281,3 +281,15 @@ def test_a_release_is_made_anew_once_for_a_changed_environment(host, packed):
     assert releases.damage(host, host.release("r1")) == []
     state = host.states.of("r1")
     assert (state.state, state.deployment, state.reason) == (release_states.FAILED, "d1", "not healthy")
+
+
+def test_an_environment_that_cannot_be_read_is_damage(host, packed):
+    host.environments.mkdir()
+    environment = host.environments / "r1.env"
+    environment.write_text("PORT=5000\n")
+    stage(host, packed, "r1", links={".env": "environments/r1.env"})
+    environment.unlink()
+    environment.mkdir()
+    examination = releases.Examination(host)
+    assert not examination.sound(host.release("r1"))
+    assert examination.damage["r1"] == [f"{host.releases}/r1/.env cannot be read: Is a directory"]
