@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import fcntl
 import hashlib
 import os
@@ -80,7 +81,7 @@ def parcel(path: str, sha256: str, held: Held, directory: str) -> Parcel:
 
     Raises:
         ArtifactError: the artifact cannot be read.
-        OSError: the difference cannot be written.
+        OSError: the difference cannot be written, though there is room for it.
     """
     whole = Parcel(path, sha256, os.path.getsize(path), True)
     if not held:
@@ -93,10 +94,15 @@ def parcel(path: str, sha256: str, held: Held, directory: str) -> Parcel:
     wanted = Held(file.sha256 for file in listing.files.values() if file.sha256 in held)
     name = hashlib.sha256(wanted.encode().encode("ascii")).hexdigest()
     target = os.path.join(directory, f"{sha256[:_DIGITS]}-{name[:_DIGITS]}.tar.gz")
-    with open(f"{target}.lock", "wb") as lock:
-        # A process for each host: the first one makes it, the others wait.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not os.path.exists(target):
-            artifact.write_difference(path, target, wanted)
+    try:
+        with open(f"{target}.lock", "wb") as lock:
+            # A process for each host: the first one makes it, the others wait.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not os.path.exists(target):
+                artifact.write_difference(path, target, wanted)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        return whole  # there is no room for it: the deployment takes longer, and needs nobody
     size = os.path.getsize(target)
     return Parcel(target, artifact.file_sha256(target), size, False) if size < whole.size else whole

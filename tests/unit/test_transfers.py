@@ -1,5 +1,6 @@
 """What of an artifact is sent to a host that holds releases already, and what befalls it on the way."""
 
+import errno
 import io
 import os
 import random
@@ -139,6 +140,21 @@ def test_a_difference_is_made_where_it_is_worth_while_and_once(tmp_path, monkeyp
     monkeypatch.setattr(artifact, "write_difference", None)
     # What is held beyond this artifact changes nothing.
     assert parcel(*digests[:9], "1" * 64) == some
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_controller_without_room_for_a_difference_sends_the_whole(tmp_path, monkeypatch, error):
+    packed = pack(fill(tmp_path / "source", 3), tmp_path / "shop.tar.gz")
+    held = Held(file.sha256 for file in artifact.read_list(packed.path).files.values())
+
+    def fail(*_arguments):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(artifact, "write_difference", fail)
+    assert transfers.parcel(packed.path, packed.sha256, held, str(tmp_path)).whole
+    error = errno.EIO
+    with pytest.raises(OSError):
+        transfers.parcel(packed.path, packed.sha256, held, str(tmp_path))
 
 
 class Fetching:
