@@ -23,6 +23,7 @@ import io
 import json
 import os
 import posixpath
+import re
 import shutil
 import stat
 import tarfile
@@ -53,6 +54,8 @@ _LARGEST_LIST = 32 * _CHUNK  # bytes: some 250,000 files
 _LONGEST_PADDING = _CHUNK  # tar files end with zeros up to a full record, of 10 KiB with tar's own default
 _LATEST_TIME = 1 << 33  # the year 2242
 _DISTRUST = "Do not use this file; build it again from a source you trust."
+# What pack writes to, by its process.
+_PARTIAL = re.compile(r"\.tar\.gz\.([0-9]+)\.partial$")
 # Top names that a release uses for itself.
 _RESERVED = (*release_files.OWN_FILES, release_files.ASSETS)
 
@@ -146,7 +149,7 @@ def pack(
     """Pack a built application into the file ``destination`` and write its sidecar.
 
     The same tree, manifest and time give the same bytes. An existing artifact is replaced only once
-    the new one is complete on disk.
+    the new one is complete on disk. What killed processes have left of others beside it is removed.
     """
     missing = [field for field in _MANIFEST_REQUIRED if not manifest.get(field)]
     if missing:
@@ -166,7 +169,9 @@ def pack(
     complete["unpackedSize"] = listing.size
     complete[release_files.LIST_DIGEST] = hashlib.sha256(listing.encode()).hexdigest()
 
-    os.makedirs(os.path.dirname(os.path.abspath(destination)), exist_ok=True)
+    beside = os.path.dirname(os.path.abspath(destination))
+    os.makedirs(beside, exist_ok=True)
+    _remove_partial(beside)
     partial = f"{destination}.{os.getpid()}.partial"
     try:
         with open(partial, "wb") as raw:
@@ -359,6 +364,25 @@ def sync_file_system(directory: str) -> None:
         os.sync()  # a C library without syncfs
     finally:
         os.close(descriptor)
+
+
+def _remove_partial(directory: str) -> None:
+    """Take away the unfinished artifacts of processes that are gone."""
+    for name in os.listdir(directory):
+        match = _PARTIAL.search(name)
+        if match and _is_gone(int(match[1])):
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(directory, name))
+
+
+def _is_gone(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        pass  # it belongs to somebody else
+    return False
 
 
 def _walk(directory: str, exclude: tuple[str, ...]) -> Iterator[tuple[str, os.stat_result]]:

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import stat
+import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
@@ -109,6 +110,15 @@ class TestPack:
         (tree / "package.json").chmod(0o600)
         second = pack(tree, tmp_path, "again.tar.gz", mtime=1700000000)
         assert first.sha256 == second.sha256
+
+    def test_what_a_killed_build_left_goes_with_the_next_one(self, tree, tmp_path):
+        gone = subprocess.Popen(["true"])
+        gone.wait()
+        stays = {f"shop-1.tar.gz.{os.getppid()}.partial", "film.partial", "shop.tar.gz.1x.partial"}
+        for name in (*stays, f"shop-1.tar.gz.{gone.pid}.partial", f"shop.tar.gz.{gone.pid}.partial"):
+            (tmp_path / name).write_text("half")
+        pack(tree, tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {*stays, "tree", "shop.tar.gz", "shop.tar.gz.json"}
 
     def test_the_manifest_stands_beside_and_inside(self, tree, tmp_path):
         packed = pack(tree, tmp_path)
