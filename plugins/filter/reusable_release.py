@@ -9,8 +9,8 @@ version_added: 0.1.0
 author: The roastify.ops maintainers (!UNKNOWN)
 description:
   - A release is an artifact and an environment. Where hosts have one of both, deploying them again changes nothing;
-    where the environment differs, they make a new release.
-positional: sha256
+    where the environment differs, or its links to what is shared do, they make a new release.
+positional: sha256, links, assets
 options:
   _input:
     description:
@@ -23,6 +23,15 @@ options:
     description: SHA-256 of the artifact.
     type: str
     required: true
+  links:
+    description: >-
+      Links that it is to have, as M(roastify.ops.release_stage) takes them; the one to the environment may differ. By
+      default any.
+    type: dict
+  assets:
+    description: Directories of assets that it is to have, as M(roastify.ops.release_stage) takes them. By default any.
+    type: list
+    elements: str
 """
 
 EXAMPLES = r"""
@@ -40,7 +49,7 @@ _value:
 from ansible_collections.roastify.ops.plugins.module_utils.release_reuse import reusable_release
 
 
-def reuse(hosts, sha256):
+def reuse(hosts, sha256, links=None, assets=None):
     """The filter: picks what the decision needs out of the hosts' variables."""
     return reusable_release(
         [
@@ -52,6 +61,8 @@ def reuse(hosts, sha256):
             for host in hosts
         ],
         sha256,
+        links,
+        assets,
     )
 
 

@@ -4,21 +4,30 @@
 
 from __future__ import annotations
 
+import os
+import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def reusable_release(hosts: Sequence[Mapping[str, Any]], sha256: str) -> str | None:
+def reusable_release(
+    hosts: Sequence[Mapping[str, Any]],
+    sha256: str,
+    links: Mapping[str, str] | None = None,
+    assets: Sequence[str] | None = None,
+) -> str | None:
     """The release that is to be deployed, if hosts have it.
 
-    A release is an artifact and an environment. A host that has neither under this id gets both; one that has
-    something else under it rules the id out, and so does one whose release is damaged.
+    A release is an artifact and an environment, with links to what is shared. A host that has none of it under this id
+    gets it; one that has something else under it rules the id out, and so does one whose release is damaged.
 
     Args:
-        hosts: of each host its ``kept`` releases (mappings with ``id``, ``sha256`` and, where somebody looked,
-            ``intact``), the id of its ``live`` one or None, and ``alike``: names of environments,
-            ``<release id>.env``, that equal the one to be deployed.
+        hosts: of each host its ``kept`` releases (their manifests with, where somebody looked, ``intact``), the id of
+            its ``live`` one or None, and ``alike``: names of environments, ``<release id>.env``, that equal the one to
+            be deployed.
         sha256: of the artifact to be deployed.
+        links: that it is to have, as module release_stage takes them; None where any may be.
+        assets: directories of assets that it is to have; None where any may be.
 
     Returns:
         Its id, that of most hosts' live release first, then the newest; None if a new one has to be made.
@@ -29,10 +38,27 @@ def reusable_release(hosts: Sequence[Mapping[str, Any]], sha256: str) -> str | N
         for release in host["kept"]:
             sound = release.get("intact") is not False
             fits = sound and release["sha256"] == sha256 and f"{release['id']}.env" in host["alike"]
+            fits = fits and (links is None or _links(release) == _wanted_links(links))
+            fits = fits and (assets is None or _assets(release) == set(assets))
             (fitting if fits else unfit).add(release["id"])
     live = [host["live"] for host in hosts]
     # Ids begin with their time.
     return max(fitting - unfit, key=lambda identifier: (live.count(identifier), identifier), default=None)
+
+
+def _links(release: Mapping[str, Any]) -> dict[str, str]:
+    """What a release has, but for the environment, which is compared by its content."""
+    return {name: target for name, target in (release.get("sharedLinks") or {}).items() if name != ".env"}
+
+
+def _wanted_links(links: Mapping[str, str]) -> dict[str, str]:
+    """What it is to have, as staging makes them."""
+    places = {name: posixpath.join("releases/id", posixpath.dirname(name)) for name in links if name != ".env"}
+    return {name: os.path.relpath(posixpath.join("shared", links[name]), place) for name, place in places.items()}
+
+
+def _assets(release: Mapping[str, Any]) -> set[str]:
+    return set(release.get("wantedAssets", release.get("sharedAssets")) or [])
 
 
 def is_up_to_date(hosts: Sequence[Mapping[str, Any]], release: str, version: str | None, keep: int) -> bool:

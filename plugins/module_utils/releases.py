@@ -646,6 +646,7 @@ def _finish(
         "stagedAt": deployments.now(),
         "sharedLinks": made,
         "sharedAssets": present,
+        "wantedAssets": [*assets],  # of which this build may lack some
     }
     (directory / MANIFEST).unlink(missing_ok=True)
     _write(directory / MANIFEST, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))

@@ -124,6 +124,7 @@ def test_a_link_among_assets_is_refused(host, build):
 
 def test_a_release_without_them_is_staged_all_the_same(host, build):
     release = stage(host, build("1", OLD), "r1", assets=["public/assets"])
+    assert (release.manifest["sharedAssets"], release.manifest["wantedAssets"]) == ([], ["public/assets"])
     assert not (release.directory / ".assets").exists()
     assert releases.damage(host, release) == []
     with pytest.raises(OperationError, match=r"server\.js of this release is no directory"):

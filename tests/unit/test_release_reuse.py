@@ -33,6 +33,28 @@ def test_a_release_is_an_artifact_and_an_environment(hosts, expected):
     assert reusable_release(hosts, "a") == expected
 
 
+LINKS = {".env": "environments/r9.env", "data/up": "uploads"}
+MADE = {".env": "../../shared/environments/r1.env", "data/up": "../../../shared/uploads"}
+
+
+@pytest.mark.parametrize(
+    ("release", "expected"),
+    [
+        ({"sharedLinks": MADE, "sharedAssets": ["dist"], "wantedAssets": ["dist", "public"]}, "r1"),
+        ({"sharedLinks": MADE, "sharedAssets": ["dist"], "wantedAssets": ["dist"]}, None),
+        ({"sharedLinks": MADE, "sharedAssets": ["dist", "public"]}, "r1"),  # by an earlier version
+        ({"sharedLinks": MADE}, None),
+        ({"sharedLinks": {".env": MADE[".env"]}, "wantedAssets": ["dist", "public"]}, None),
+        ({"sharedLinks": {**MADE, "logs": "../../shared/logs"}, "wantedAssets": ["dist", "public"]}, None),
+        ({"sharedLinks": {**MADE, "data/up": "../../../shared/up"}, "wantedAssets": ["dist", "public"]}, None),
+    ],
+)
+def test_a_release_with_other_links_or_assets_than_configured_is_another_one(release, expected):
+    hosts = [host([{**OLD, **release}], ["r1"], "r1")]
+    assert reusable_release(hosts, "a", LINKS, ["public", "dist"]) == expected
+    assert reusable_release(hosts, "a") == "r1"
+
+
 def served(**differs):
     """Of a host that has nothing to do."""
     return {
