@@ -54,6 +54,8 @@ class Order:
         user: that it runs as.
         configuration: directory of the PM2 configuration.
         service: how it serves, as in switching.Service.
+        replaced: the order of a killed deployment that this one took the place of. Where this one fails, the host is on
+            the release again that nobody has confirmed.
     """
 
     deployment: str
@@ -65,6 +67,7 @@ class Order:
     user: str
     configuration: str
     service: dict[str, Any]
+    replaced: dict[str, Any] | None = None
 
     @property
     def unit(self) -> str:
@@ -112,6 +115,8 @@ def arm(
         OperationError: the timer could not be set; nothing may be switched then.
     """
     call = systemctl or _systemctl
+    before = read_order(host)
+    unconfirmed = before is not None and before.deployment != deployment and before.release == previous.id
     order = Order(
         deployment,
         release.id,
@@ -122,24 +127,34 @@ def arm(
         pm2.user,
         str(pm2.ecosystem.parent),
         asdict(service),
+        asdict(before) if before is not None and unconfirmed else None,
     )
     try:
         engine = pm2.home.parent / "deadman.pyz"
         _bundle(engine)
         changed = [_write_unit(order, kind, text) for kind, text in _units(order, engine).items()]
-        write_atomically(order_file(host), json.dumps(asdict(order), indent=2) + "\n", mode=0o600)
+        _write_order(host, order)
         if any(changed):
             call("daemon-reload")
+        # That of an order before may be waiting to try again: it would carry out this one, and at once.
+        call("stop", f"{order.unit}.service")
         call("enable", "--quiet", f"{order.unit}.timer")
         call("restart", f"{order.unit}.timer")
     except (OSError, OperationError) as error:
         with contextlib.suppress(OSError):
-            order_file(host).unlink()
+            if before is None:
+                order_file(host).unlink()
+            elif read_order(host) != before:
+                _write_order(host, before)
         raise OperationError(
             f"the timer that would bring this host back could not be set: {error}",
             f"see systemctl status {order.unit}.timer, or deploy without it: app_release_confirm_within=0",
         ) from error
     return order
+
+
+def _write_order(host: Host, order: Order) -> None:
+    write_atomically(order_file(host), json.dumps(asdict(order), indent=2) + "\n", mode=0o600)
 
 
 def disarm(host: Host, systemctl: Callable[..., None] | None = None) -> bool:
@@ -157,11 +172,39 @@ def disarm(host: Host, systemctl: Callable[..., None] | None = None) -> bool:
     return True
 
 
+def give_up(host: Host, systemctl: Callable[..., None] | None = None) -> None:
+    """Stop the timer of a deployment that failed; that of a killed one before it waits again for what is live now.
+
+    Args:
+        host: where.
+        systemctl: runs systemctl; for tests.
+
+    Raises:
+        OSError: the order could not be written.
+        OperationError: the timer could not be started or stopped.
+    """
+    order = read_order(host)
+    if order is not None and not _resume(host, order, systemctl):
+        disarm(host, systemctl)
+
+
+def _resume(host: Host, order: Order, systemctl: Callable[..., None] | None) -> bool:
+    """Have the order of the killed deployment wait again whose release is live; whether there is one."""
+    live = host.live()
+    before = Order(**order.replaced) if order.replaced else None
+    if before is None or live is None or live.id != before.release:
+        return False
+    _write_order(host, before)
+    (systemctl or _systemctl)("restart", f"{before.unit}.timer")
+    return True
+
+
 def fire(
     host: Host,
     order: Order,
     switch: Callable[[Host, Order, Release], Any] | None = None,
     clear: Callable[[Order, Release], list[str]] | None = None,
+    systemctl: Callable[..., None] | None = None,
 ) -> str | None:
     """Return to the release before, because nobody confirmed the new one.
 
@@ -170,6 +213,7 @@ def fire(
         order: what was to be confirmed.
         switch: how the host returns; for tests.
         clear: how it is rid of workers of a switch that was cut off; for tests.
+        systemctl: runs systemctl; for tests.
 
     Returns:
         What was done, for the journal of systemd; None if there was nothing to do any more.
@@ -182,36 +226,57 @@ def fire(
         if read_order(host) != order:
             return None
         live = host.live()
+        reason = f"not confirmed by its controller within {order.seconds} s: this host returned to {order.previous}"
         if live is None or live.id != order.release:
-            # The switch was cut off before the link was renamed. Nobody else is in the middle of one: see exclusively.
+            # A switch was cut off. Nobody else is in the middle of one: see exclusively.
             removed = (clear or _clear)(order, live) if live is not None else []
-            order_file(host).unlink()
+            if live is not None and _has_returned(host, order, live):
+                _record_failure(host, order, reason, systemctl)
+                return reason
+            if not _resume(host, order, systemctl):
+                order_file(host).unlink()
             return f"removed what a switch has left that was cut off: {', '.join(removed)}" if removed else None
         lock = deploy_locks.read_lock(host)
         if lock is not None and lock.get("deploymentId") != order.deployment:
             deploy_locks.require_free(host, order.deployment)
-        reason = f"not confirmed by its controller within {order.seconds} s: this host returned to {order.previous}"
         (switch or _return)(host, order, host.find(order.previous))
-        host.states.record(order.release, release_states.FAILED, order.deployment, reason)
+        _record_failure(host, order, reason, systemctl)
+        return reason
+
+
+def _has_returned(host: Host, order: Order, live: Release) -> bool:
+    """Whether the release served, and what cut the switch back off was between the link and the record of it."""
+    left = host.states.of(order.release, live.id)
+    served = left.state == release_states.PREVIOUS and left.deployment == order.deployment
+    return served and live.id == order.previous
+
+
+def _record_failure(host: Host, order: Order, reason: str, systemctl: Callable[..., None] | None) -> None:
+    """Write down that the host has returned, once, and be done with the order."""
+    left = host.release(order.release)
+    if left is not None:
+        host.states.record(left.id, release_states.FAILED, order.deployment, reason)
+    told = (order.deployment, order.release, deployments.FAILED)
+    if told not in {(record.deploymentId, record.release, record.status) for record in host.records()}:
         deployments.append_record(
             host.journal,
             deployments.Record(
                 deploymentId=order.deployment,
                 action=deployments.DEPLOY,
                 status=deployments.FAILED,
-                release=live.id,
-                version=live.version,
-                commit=live.commit,
+                release=order.release,
+                version=left.version if left else "",
+                commit=left.commit if left else None,
                 deployedAt=deployments.now(),
                 deployedBy="this host",
                 previousRelease=order.previous,
                 reason=reason,
             ),
         )
+    # A controller that is only slow must not switch or confirm any more.
+    deploy_locks.release(host, order.deployment)
+    if not _resume(host, order, systemctl):
         order_file(host).unlink()
-        # A controller that is only slow must not switch or confirm any more.
-        deploy_locks.release(host, order.deployment)
-        return reason
 
 
 def main(path: str) -> int:

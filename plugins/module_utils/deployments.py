@@ -77,7 +77,8 @@ def read_records(journal: Path) -> list[Record]:
         journal: path of ``deployments.jsonl``; may be missing.
     """
     try:
-        lines = journal.read_text(encoding="utf-8", errors="replace").splitlines()
+        # Not splitlines: JSON leaves other separators of lines (U+2028, U+0085) in a string as they are.
+        lines = journal.read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError:
         return []
     records = []

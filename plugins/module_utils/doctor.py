@@ -319,7 +319,7 @@ def _leftovers(host: Host, live: Release | None) -> Iterator[Finding]:
         yield Finding(
             f"the recorded state of the live release {live.id} is behind the link",
             "a switch was killed between the two; the link counts, and the next deployment writes the state down",
-            functools.partial(host.states.settle, live.id),
+            host.settle,
         )
     owners = {path.name[: -len(".env")] for path in host.environments.glob("*.env")} if kept else set()
     if owners - kept:

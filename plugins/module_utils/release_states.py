@@ -112,6 +112,23 @@ class ReleaseStates:
             release, replace(known, state=state, deployment=deployment, reason=reason, environment=environment)
         )
 
+    def tried_out(self, release: str, deployment: str | None = None) -> None:
+        """Write down that a release was healthy as a candidate.
+
+        One that served and was rolled back from, or failed then, is not returned to for that: it stays what it is
+        until it serves again.
+
+        Args:
+            release: its id.
+            deployment: id of the deployment that tried it out.
+
+        Raises:
+            OSError: the disk is full; the state is the old one.
+        """
+        known = self.of(release)
+        if known.state != FAILED or not known.served:
+            self.record(release, READY, deployment)
+
     def went_live(self, release: str, before: str | None, deployment: str | None = None, back: bool = False) -> None:
         """Write down that ``current`` points to a release now.
 
@@ -123,7 +140,11 @@ class ReleaseStates:
                 what each of them replaced when it was deployed stays true then.
         """
         known = self.of(release)
-        replaced = known.replaced if back and known.served else before
+        goes_back = back and known.served > 0
+        replaced = known.replaced if goes_back else before
+        if not goes_back and release in self._chain(before):
+            # It leaves its old place in the chain: what it had replaced there would be out of reach.
+            self._pass_over(release)
         self._write(
             release,
             replace(
@@ -148,9 +169,14 @@ class ReleaseStates:
         """
         if live is None or self.is_settled(live):
             return
-        before = next((release for release in self._known() if self._written(release) == LIVE), None)
         known = self.of(live)
-        self.went_live(live, before, known.deployment, back=known.served > 0 and deployed != live)
+        # Two say so where a run was killed between the files of the release that came and of the one that went.
+        others = sorted(self._others(live), key=lambda release: self.of(release).served)
+        before = others[-1] if others else None
+        if self._written(live) != LIVE or (before is not None and self.of(before).served > known.served):
+            self.went_live(live, before, known.deployment, back=known.served > 0 and deployed != live)
+        for release in self._others(live):
+            self._write(release, self.of(release))
 
     def previous(self, live: str | None, kept: Iterable[str]) -> str | None:
         """The release that a rollback without an argument returns to.
@@ -181,13 +207,14 @@ class ReleaseStates:
         return target in self._chain(left)
 
     def forget_all_but(self, releases: Iterable[str]) -> None:
-        """Take away the states of releases that are gone.
+        """Take away the states of releases that are gone; what replaced one of them replaced the one before it then.
 
         Args:
             releases: those that are there, or about to come.
         """
         for release in set(self._known()) - set(releases):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # on a full disk it stays until the next time
+                self._pass_over(release)
                 os.unlink(self.directory / f"{release}.json")
 
     def _chain(self, release: str | None) -> list[str]:
@@ -205,9 +232,21 @@ class ReleaseStates:
         names = os.listdir(self.directory) if self.directory.is_dir() else []
         return [name[: -len(".json")] for name in names if name.endswith(".json") and not name.startswith(".")]
 
+    def _pass_over(self, release: str) -> None:
+        """Have what replaced a release replace the one before it instead."""
+        before = self.of(release).replaced
+        for later in self._known():
+            if later != release and self.of(later).replaced == release:
+                state = self._written(later) or VERIFIED
+                self._store(later, replace(self.of(later), state=state, replaced=before if before != later else None))
+
     def is_settled(self, live: str) -> bool:
-        """Whether the file of the release that ``current`` points to says that it is live."""
-        return self._written(live) == LIVE
+        """Whether the file of the release that ``current`` points to says that it is live, and no other does."""
+        return self._written(live) == LIVE and not self._others(live)
+
+    def _others(self, live: str) -> list[str]:
+        """Releases whose files say that they are live, although another one is."""
+        return [release for release in self._known() if release != live and self._written(release) == LIVE]
 
     def _written(self, release: str) -> str | None:
         """The state that stands in the file, whatever the link says."""
@@ -218,7 +257,9 @@ class ReleaseStates:
         return max((self.of(release).number for release in self._known()), default=0) + 1
 
     def _write(self, release: str, state: ReleaseState) -> ReleaseState:
-        state = replace(state, at=now(), number=self._next())
+        return self._store(release, replace(state, at=now(), number=self._next()))
+
+    def _store(self, release: str, state: ReleaseState) -> ReleaseState:
         self.directory.mkdir(mode=0o755, exist_ok=True)
         content = {name: value for name, value in asdict(state).items() if value is not None}
         write_atomically(self.directory / f"{release}.json", json.dumps(content, ensure_ascii=False) + "\n", 0o600)

@@ -382,8 +382,10 @@ class Switch:
         self.host.settle()
         self.announce(live)
         old = sorted({worker.name for worker in workers if self._serves(worker, live)})
-        # What is neither the live release nor healthy was left by a killed run: it must not stand in the way.
-        leftovers = sorted({worker.name for worker in workers} - set(old))
+        # What else there is was left by a killed run: it must not stand in the way. But what a return goes to may be
+        # all that serves well, and new workers of it have yet to show that they do.
+        goal = {worker.name for worker in workers if self.back and self._serves(worker, self.release)}
+        leftovers = sorted({worker.name for worker in workers} - set(old) - goal)
         self.pm2.delete(leftovers)
         remaining = [worker for worker in workers if worker.name not in leftovers]
         if not heal and old and live is not None and live.id == self.release.id:
@@ -392,15 +394,16 @@ class Switch:
         if done is not None:
             return Outcome(True, live, done.evidence())
         self.prepare(live)
-        generation = self._free_name(old)
+        generation = self._free_name([worker.name for worker in remaining])
         evidence = self._join(generation, live, ApplicationLog(self.pm2, self.release))
         if live is None or live.id != self.release.id:
             self.host.states.went_live(self.release.id, live.id if live else None, self.deployment, self.back)
-        self.pm2.delete(old)
+        # All others there are by now: a daemon that came up a moment ago may have started the old release since.
+        self.pm2.delete(sorted({worker.name for worker in self.pm2.workers()} - {generation}))
         return Outcome(True, live, evidence)
 
-    def _serves(self, worker: Worker, live: Release | None) -> bool:
-        return live is not None and worker.running and worker.directory == str(live.directory)
+    def _serves(self, worker: Worker, release: Release | None) -> bool:
+        return release is not None and worker.running and worker.directory == str(release.directory)
 
     def _free_name(self, taken: list[str]) -> str:
         """A name for the new generation: what is replaced by itself has one, or two if that was cut off."""
@@ -413,6 +416,12 @@ class Switch:
         try:
             evidence = self._see_all(generation, self.pm2.start(self.release.directory, generation))
             self.confirm(live)
+            if not any(worker.name == generation and worker.running for worker in self.pm2.workers()):
+                raise OperationError(
+                    f"the workers of release {self.release.id} were healthy and are gone again: the PM2 daemon was "
+                    "restarted, or somebody ended them",
+                    f"see why with journalctl -u {self.pm2.service}, then deploy again; the old version serves",
+                )
             if live is None or live.id != self.release.id:
                 link_atomically(self.host.link, os.path.join("releases", self.release.id))
             return evidence

@@ -62,7 +62,7 @@ answers:
 import functools
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.roastify.ops.plugins.module_utils import deploy_locks, release_states, switching
+from ansible_collections.roastify.ops.plugins.module_utils import deploy_locks, switching
 from ansible_collections.roastify.ops.plugins.module_utils.application_arguments import (
     application_arguments,
     host_of,
@@ -94,7 +94,7 @@ def main():
         confirm()
         release = host.find(options["release"])
         gate = switching.try_out(host, pm2_of(options), release, service_of(options), confirm)
-        host.states.record(release.id, release_states.READY, options["deployment"])
+        host.states.tried_out(release.id, options["deployment"])
     except (OperationError, OSError) as error:
         module.fail_json(msg=f"Candidate gate: {error}")
     module.exit_json(changed=False, answers=gate.evidence())

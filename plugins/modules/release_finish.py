@@ -177,8 +177,10 @@ def confirm(host, options):
         return
     live = host.live()
     still_live = live is not None and live.id == order.release
-    if options["status"] == deployments.SUCCEEDED or options["confirm"] or not still_live:
+    if options["status"] == deployments.SUCCEEDED or options["confirm"]:
         deadman.disarm(host)
+    elif not still_live:
+        deadman.give_up(host)
 
 
 def see_that_it_is_live(host, options):

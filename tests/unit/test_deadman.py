@@ -1,5 +1,6 @@
 """A host that nobody confirms returns by itself; systemd and PM2 are met on the fleet."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import time
 import zipfile
 
 import pytest
-from ansible_collections.roastify.ops.plugins.module_utils import deadman, deploy_locks, releases
+from ansible_collections.roastify.ops.plugins.module_utils import deadman, deploy_locks, release_states, releases
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.files import link_atomically
 from ansible_collections.roastify.ops.plugins.module_utils.switching import Service
@@ -64,6 +65,7 @@ def back(host, order, previous):
 def test_the_timer_is_on_disk_and_started(host, order, calls):
     assert calls == [
         ("daemon-reload",),
+        ("stop", "deadman-shop.service"),
         ("enable", "--quiet", "deadman-shop.timer"),
         ("restart", "deadman-shop.timer"),
     ]
@@ -77,7 +79,7 @@ def test_the_second_time_systemd_need_not_read_its_units_again(host, order, call
     calls.clear()
     release, previous = host.release("b"), host.release("a")
     deadman.arm(host, Application(host.root), SERVICE, release, previous, "d2", 300, lambda *words: calls.append(words))
-    assert [words[0] for words in calls] == ["enable", "restart"]
+    assert [words[0] for words in calls] == ["stop", "enable", "restart"]
 
 
 def test_confirmed_it_does_nothing(host, order, calls):
@@ -107,6 +109,7 @@ def nothing(_order, _live):
 
 def test_a_switch_that_was_cut_off_before_the_link_leaves_no_workers(host, order):
     link_atomically(host.link, "releases/a")
+    host.states.record("b", release_states.READY, "d1")
     cleared = []
 
     def clear(what, live):
@@ -116,6 +119,25 @@ def test_a_switch_that_was_cut_off_before_the_link_leaves_no_workers(host, order
     assert deadman.fire(host, order, back, clear) == "removed what a switch has left that was cut off: shop-b"
     assert cleared == [("b", "a")]
     assert host.live().id == "a"
+    assert deadman.read_order(host) is None
+
+
+@pytest.mark.parametrize(
+    "cut", [KeyboardInterrupt(), OperationError("PM2 still lists shop-b", "look"), OSError(errno.ENOSPC, "full")], ids=str
+)
+def test_a_return_that_was_cut_off_after_the_link_is_written_down_by_the_next_try(host, order, cut):
+    deploy_locks.acquire(host, "d1", {"holder": "ann"})
+
+    def cut_off(*arguments):
+        back(*arguments)
+        raise cut
+
+    with pytest.raises(type(cut)):
+        deadman.fire(host, order, cut_off)
+    assert "returned to a" in deadman.fire(host, order, back, nothing)
+    assert host.states.of("b", "a").state == "failed"
+    assert [(record.release, record.status) for record in host.records()] == [("b", "failed")]
+    assert deploy_locks.read_lock(host) is None
     assert deadman.read_order(host) is None
 
 
@@ -159,6 +181,77 @@ def test_without_a_timer_nothing_may_be_switched(host):
     with pytest.raises(OperationError, match="could not be set: no systemd here"):
         deadman.arm(host, Application(host.root), SERVICE, host.release("b"), host.release("a"), "d1", 300, broken)
     assert deadman.read_order(host) is None
+
+
+class TestAfterAKilledDeployment:
+    """b was not confirmed by d1, which was killed; d2 is to bring c."""
+
+    def arm(self, host, systemctl=lambda *words: None):
+        release, previous = host.release("c"), host.release("b")
+        return deadman.arm(host, Application(host.root), SERVICE, release, previous, "d2", 300, systemctl)
+
+    def switch(self, host):
+        link_atomically(host.link, "releases/c")
+        host.states.went_live("c", "b", "d2")
+
+    def test_a_timer_that_cannot_be_set_leaves_the_one_that_waits(self, host, order):
+        def broken(*_arguments):
+            raise OperationError("systemd hangs", "look")
+
+        with pytest.raises(OperationError, match="systemd hangs"):
+            self.arm(host, broken)
+        assert deadman.read_order(host) == order
+
+    def test_so_does_a_full_disk(self, host, order, monkeypatch):
+        def full(_engine):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(deadman, "_bundle", full)
+        with pytest.raises(OperationError, match="No space left"):
+            self.arm(host)
+        assert deadman.read_order(host) == order
+
+    def test_the_service_that_tries_again_does_not_meet_the_new_order(self, host, order, calls):
+        calls.clear()
+        self.arm(host, lambda *words: calls.append((*words, deadman.read_order(host).deployment)))
+        # Nobody starts between the two: whoever does that holds the lock of the directory.
+        assert calls[0] == ("stop", "deadman-shop.service", "d2")
+
+    def test_a_second_failure_leaves_the_host_to_the_first_timer(self, host, order, calls):
+        self.arm(host)
+        self.switch(host)
+        link_atomically(host.link, "releases/b")
+        calls.clear()
+        deadman.give_up(host, lambda *words: calls.append(words))
+        assert deadman.read_order(host) == order
+        assert calls == [("restart", "deadman-shop.timer")]
+        assert deadman.fire(host, order, back)
+        assert host.live().id == "a"
+        assert deadman.read_order(host) is None
+
+    def test_so_does_a_second_one_that_nobody_confirms(self, host, order):
+        second = self.arm(host)
+        self.switch(host)
+        assert deadman.fire(host, second, back, systemctl=lambda *words: None)
+        assert (host.live().id, deadman.read_order(host)) == ("b", order)
+
+    def test_and_a_switch_that_was_cut_off_before_the_link(self, host, order):
+        second = self.arm(host)
+        deadman.fire(host, second, back, nothing, lambda *words: None)
+        assert (host.live().id, deadman.read_order(host)) == ("b", order)
+
+    def test_a_success_confirms_both(self, host, order):
+        self.arm(host)
+        self.switch(host)
+        assert deadman.disarm(host, lambda *words: None)
+        assert deadman.read_order(host) is None
+
+    def test_a_failure_of_what_went_elsewhere_has_nothing_to_wait_for(self, host, order, calls):
+        self.arm(host)
+        link_atomically(host.link, "releases/a")
+        deadman.give_up(host, lambda *words: calls.append(words))
+        assert deadman.read_order(host) is None
+        assert calls[-1] == ("stop", "deadman-shop.timer")
 
 
 def test_the_kept_code_runs_by_itself(host, order, tmp_path):

@@ -1,5 +1,6 @@
 """The journal of deployments."""
 
+import dataclasses
 import resource
 import signal
 
@@ -40,6 +41,13 @@ def test_a_line_cut_off_by_a_power_failure_is_passed_over_and_not_continued(tmp_
     deployments.append_record(journal, deployed("b", "a"))
 
     assert [record.release for record in deployments.read_records(journal)] == ["a", "b"]
+
+
+def test_a_reason_may_hold_other_separators_of_lines(tmp_path):
+    journal = tmp_path / "deployments.jsonl"
+    record = dataclasses.replace(deployed("a", status="failed"), reason="one\u2028two\x85three\nfour")
+    deployments.append_record(journal, record)
+    assert deployments.read_records(journal) == [record]
 
 
 def test_a_full_disk_is_told_and_leaves_no_half_line(tmp_path):

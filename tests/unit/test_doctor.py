@@ -7,8 +7,16 @@ import threading
 import time
 
 import pytest
-from ansible_collections.roastify.ops.plugins.module_utils import deadman, deploy_locks, doctor, env_file, releases
+from ansible_collections.roastify.ops.plugins.module_utils import (
+    deadman,
+    deploy_locks,
+    deployments,
+    doctor,
+    env_file,
+    releases,
+)
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+from ansible_collections.roastify.ops.plugins.module_utils.files import link_atomically
 from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Worker
 
 
@@ -112,6 +120,15 @@ def test_what_a_killed_deployment_left_is_explained_and_mended(host, port):
     assert stopped == [("stop", "deadman-shop.timer")]
     assert findings(host, pm2, port) == []
     assert host.live().id == "b"
+
+
+def test_the_state_is_mended_as_a_deployment_would(host, port):
+    """a is deployed again after b and killed right behind the link: that went forth, as the journal says."""
+    deployments.append_record(host.journal, deployments.Record("d3", "deploy", "started", "a", "1"))
+    link_atomically(host.link, "releases/a")
+    for finding in findings(host, Manager(host, "a"), port):
+        finding.repair()
+    assert host.states.previous("a", ["a", "b"]) == "b"
 
 
 def test_a_worker_that_does_not_run(host, port):

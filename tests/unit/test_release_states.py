@@ -1,5 +1,6 @@
 """The recorded states of releases, and which one a rollback returns to."""
 
+import errno
 import json
 import os
 
@@ -22,7 +23,7 @@ class Fleet:
     def deploy(self, *releases):
         for release in releases:
             self.states.record(release, release_states.VERIFIED)
-            self.states.record(release, release_states.READY)
+            self.states.tried_out(release)
             self.switch(release)
 
     def fail(self, release):
@@ -75,6 +76,8 @@ STORIES = {
     "the older content again": ([("deploy", "a", "b", "a")], None, "b"),
     "a pruned one is passed over": ([("deploy", "a", "b", "c")], ["a", "c"], "a"),
     "nothing is left": ([("deploy", "a", "b")], ["b"], None),
+    "the older content again, which failed": ([("deploy", "c", "a", "b"), ("fail_after_the_switch", "a")], None, "c"),
+    "the older content again, rolled back": ([("deploy", "c", "a", "b", "a"), ("roll_back", "b")], None, "c"),
 }
 
 
@@ -119,6 +122,16 @@ def test_a_killed_deployment_of_what_had_served_before_went_forth(fleet):
     assert fleet.states.previous("x", ["w", "x", "y"]) == "y"
 
 
+def test_to_be_healthy_as_a_candidate_is_no_pardon(fleet):
+    fleet.deploy("a", "b")
+    fleet.roll_back("a")
+    fleet.states.tried_out("b", "d4")
+    assert fleet.states_of("a", "b") == ["live", "failed"]
+    fleet.fail("c")
+    fleet.states.tried_out("c", "d5")
+    assert fleet.states_of("c") == ["ready"]
+
+
 def test_order_is_what_happened_and_neither_names_nor_times(fleet):
     fleet.deploy("z", "a")
     os.utime(fleet.states.directory / "z.json")
@@ -137,6 +150,61 @@ def test_states_go_with_their_releases(fleet):
     fleet.deploy("a", "b", "c")
     fleet.states.forget_all_but(["b", "c"])
     assert sorted(os.listdir(fleet.states.directory)) == ["b.json", "c.json"]
+
+
+def test_a_release_that_is_gone_does_not_cut_the_way_back_to_those_before_it(fleet):
+    fleet.deploy("a", "b", "c")
+    fleet.fail("b")  # deployed again, and not healthy
+    fleet.deploy("d")
+    fleet.states.forget_all_but(["a", "c", "d"])
+    fleet.roll_back("c")
+    assert fleet.states.previous("c", ["a", "c", "d"]) == "a"
+
+
+def test_on_a_full_disk_a_release_that_is_gone_is_not_forgotten_before_its_place_is_taken(fleet, monkeypatch):
+    fleet.deploy("a", "b", "c")
+
+    def full(*_arguments, **_options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(release_states, "write_atomically", full)
+        fleet.states.forget_all_but(["a", "c"])
+    assert fleet.states.previous("c", ["a", "c"]) == "a"
+    fleet.states.forget_all_but(["a", "c"])
+    assert sorted(os.listdir(fleet.states.directory)) == ["a.json", "c.json"]
+    assert fleet.states.previous("c", ["a", "c"]) == "a"
+
+
+class TestKilledBetweenTheTwoFiles:
+    """The release that came has its state, the one that went still says that it is live."""
+
+    @pytest.fixture
+    def fleet(self, fleet):
+        fleet.deploy("a", "b")
+        path = fleet.states.directory / "a.json"
+        path.write_text(path.read_text().replace('"previous"', '"live"'))
+        return fleet
+
+    def test_the_next_run_writes_the_other_one(self, fleet):
+        assert not fleet.states.is_settled("b")
+        served = fleet.states.of("b").served
+        fleet.states.settle("b", deployed="b")
+        assert fleet.states.is_settled("b")
+        assert fleet.states.of("b").served == served
+        assert json.loads((fleet.states.directory / "a.json").read_text())["state"] == "previous"
+
+    @pytest.mark.parametrize("order", [sorted, lambda names: sorted(names, reverse=True)])
+    def test_and_killed_again_after_the_link(self, fleet, monkeypatch, order):
+        names = os.listdir
+        monkeypatch.setattr(os, "listdir", lambda where: order(names(where)))
+        fleet.states.record("c", release_states.READY, "d3")
+        fleet.states.settle("c", deployed="c")
+        assert fleet.states.previous("c", ["a", "b", "c"]) == "b"
+
+    def test_and_the_older_one_again_and_killed_after_the_link(self, fleet):
+        fleet.states.settle("a", deployed="a")
+        assert fleet.states.previous("a", ["a", "b"]) == "b"
 
 
 def test_a_full_disk_leaves_the_state_as_it_was(fleet, monkeypatch):

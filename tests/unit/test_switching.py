@@ -20,6 +20,7 @@ class List:
     """PM2's list, and what it was told."""
 
     application = "shop"
+    service = "pm2-shop.service"
 
     def __init__(self, host, *running):
         self.host = host
@@ -182,6 +183,47 @@ def test_killed_after_the_link_was_renamed_the_same_run_again_clears_up(host):
     processes = List(host, "a", "b")
     assert switch(host, processes, "b").run().changed
     assert processes.told == [("delete", "shop-a", "b")]
+
+
+def test_what_the_daemon_starts_meanwhile_goes_as_well(host):
+    """It came up a moment ago, and its unit had not started the live release yet when the switch began."""
+    host.link.symlink_to("releases/a")
+    processes = List(host)
+    late = processes.worker("shop-a", "a")
+    switch(host, processes, "b", confirm=lambda previous: processes.list.append(late)).run()
+    assert [worker.name for worker in processes.list] == ["shop-b"]
+
+
+def test_a_daemon_that_starts_anew_before_the_link_leaves_the_old_one_serving(host):
+    host.link.symlink_to("releases/a")
+    processes = List(host, "a")
+
+    def starts_anew(_previous):
+        processes.list = [processes.worker("shop-a", "a")]
+
+    with pytest.raises(OperationError, match="are gone again"):
+        switch(host, processes, "b", confirm=starts_anew).run()
+    assert [worker.name for worker in processes.list] == ["shop-a"]
+    assert link_of(host) == "a"
+
+
+class TestAReturnToWhatStillServes:
+    """The run before was killed behind the link, and what is live now has fallen ill."""
+
+    @pytest.fixture
+    def processes(self, host):
+        host.link.symlink_to("releases/b")
+        return List(host, "a", "b")
+
+    def test_that_fails_leaves_it(self, host, processes):
+        processes.started_pid = GONE
+        with pytest.raises(OperationError):
+            switch(host, processes, "a", back=True).run()
+        assert [worker.name for worker in processes.list] == ["shop-a", "shop-b"]
+
+    def test_that_succeeds_leaves_one(self, host, processes):
+        assert switch(host, processes, "a", back=True).run().changed
+        assert [worker.name for worker in processes.list] == ["shop-a.2"]
 
 
 def test_what_is_live_and_ill_is_replaced_by_a_second_generation_of_itself(host):
