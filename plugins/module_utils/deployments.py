@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -89,6 +90,15 @@ def read_records(journal: Path) -> list[Record]:
         except (ValueError, TypeError):
             continue
     return records
+
+
+def cut_off(records: Sequence[Record]) -> Record | None:
+    """The run of which nobody wrote down how it ended, if it is the last one: it is at work, or was killed.
+
+    Args:
+        records: of a host, oldest first.
+    """
+    return records[-1] if records and records[-1].status == STARTED else None
 
 
 def append_record(journal: Path, record: Record) -> None:

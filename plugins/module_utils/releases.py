@@ -286,6 +286,8 @@ def previous(
 ) -> Release | None:
     """The release that a rollback without an argument returns to.
 
+    That of a rollback which was killed is its own: the same command again brings it to its end, and not further back.
+
     Args:
         host: where.
         live: the live release.
@@ -293,6 +295,11 @@ def previous(
         examination: compares the release with what was built; a damaged one is passed over.
     """
     names = [release.id for release in kept]
+    run = deployments.cut_off(host.records())
+    if run is not None and run.action == deployments.ROLLBACK:
+        release = host.release(run.release)
+        if release is not None and (examination is None or examination.sound(release)):
+            return release
     while True:
         identifier = host.states.previous(live.id if live else None, names)
         release = host.release(identifier) if identifier else None

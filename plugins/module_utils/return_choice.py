@@ -36,8 +36,14 @@ def disagreement(
     if homeless:
         who.append(f"{', '.join(homeless)} to none")
     live = {(info.get("live") or {}).get("id") for info in hosts.values()}
-    kept = [[release["id"] for release in info["kept"] if release["id"] not in live] for info in hosts.values()]
-    common = [identifier for identifier in kept[0] if all(identifier in each for each in kept)]
+    kept = [[release["id"] for release in info["kept"]] for info in hosts.values()]
+    # What some serve already is a way back for the others only where it is theirs; it is the nearest then.
+    common = [
+        identifier
+        for identifier in kept[0]
+        if all(identifier in each for each in kept) and (identifier not in live or identifier in by_release)
+    ]
+    common.sort(key=lambda identifier: identifier not in live)
     remedy = (
         f"name one that all hosts keep with -e release=ID: {', '.join(common)}"
         if common

@@ -12,7 +12,8 @@ author: The roastify.ops maintainers (!UNKNOWN)
 description:
   - Writes how the deployment ended to the journal, removes releases that are not needed any more, and gives
     the lock back, in one step.
-  - A deployment that had nothing to switch on this host leaves no record of success.
+  - A deployment that had nothing to switch on this host leaves no record of success, unless it brought what a killed
+    one of the same release had begun to its end.
 options:
   root:
     description: Directory that holds C(releases/), the journal and the lock.
@@ -119,7 +120,11 @@ def ending(host, options):
         return None
     started = mine[-1] if mine else None
     if started is None and options["status"] == deployments.SUCCEEDED:
-        return None
+        # What a killed run began, and this one found done, ends here.
+        run = deployments.cut_off(records)
+        if run is None or run.release != options["release"]:
+            return None
+        started = run
     live = host.live()
     staged = host.release(options["release"])
     return deployments.Record(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 
 import drill
@@ -50,6 +51,34 @@ def test_twice_forth_and_to_named_releases(fleet: Fleet, artifacts: dict[str, st
         assert "is not on this host" in output
         assert live(fleet) == before
     drill.require_all_is_well(fleet, visitors, "rollbacks")
+
+
+@pytest.mark.parametrize(
+    ("name", "batches", "moment", "occurrence"),
+    [
+        ("after its switch", ["100%"], ": Record the success", 1),
+        ("on a part of the fleet", [1], ": Switch to the release", 2),
+    ],
+)
+def test_a_killed_one_is_ended_by_the_same_command_and_goes_no_further(
+    fleet: Fleet,
+    artifacts: dict[str, str],
+    visitors: Visitors,
+    name: str,
+    batches: list[object],
+    moment: str,
+    occurrence: int,
+) -> None:
+    target = deployed(f"killed {name}, new", artifacts[NEW], fleet)
+    status, output = drill.deploy_environment(f"killed {name}, environment")
+    assert status == 0, output
+    command = drill.playbook("rollback.yml", rollback_batches=batches)
+    status, output = drill.meanwhile(f"killed {name}", command, moment, "kill -9 $PPID", occurrence)
+    assert status == -signal.SIGKILL, output
+    status, output = drill.roll_back(f"killed {name}, again")
+    assert status == 0, output
+    assert live(fleet) == target, output
+    drill.require_all_is_well(fleet, visitors, f"killed {name}")
 
 
 def test_one_kept_release_is_two_and_a_pruned_one_is_refused(

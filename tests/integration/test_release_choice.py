@@ -74,6 +74,14 @@ def test_hosts_that_do_not_agree_say_who_would_return_to_what(choose: Any) -> No
     assert "the hosts do not agree on the release to return to; see app1\n" in output
 
 
+def test_where_a_part_of_the_fleet_is_back_already_its_release_is_named_first(choose: Any) -> None:
+    back = {**information(ODD, ODD), "live": {"id": OLD, "version": "1.0.0"}}
+    back["kept"] = information(OLD, OLD, ODD)["kept"]
+    status, output = choose(app1=information(OLD, ODD, OLD), app2=back)
+    assert status == 2
+    assert f"name one that all hosts keep with -e release=ID: {OLD}, {ODD}\n" in output, output
+
+
 def test_hosts_that_keep_nothing_in_common_are_told_to_deploy(choose: Any) -> None:
     status, output = choose(app1=information(OLD, OLD), app2=information(ODD, ODD))
     assert status == 2

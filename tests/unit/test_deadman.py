@@ -123,7 +123,9 @@ def test_a_switch_that_was_cut_off_before_the_link_leaves_no_workers(host, order
 
 
 @pytest.mark.parametrize(
-    "cut", [KeyboardInterrupt(), OperationError("PM2 still lists shop-b", "look"), OSError(errno.ENOSPC, "full")], ids=str
+    "cut",
+    [KeyboardInterrupt(), OperationError("PM2 still lists shop-b", "look"), OSError(errno.ENOSPC, "full")],
+    ids=str,
 )
 def test_a_return_that_was_cut_off_after_the_link_is_written_down_by_the_next_try(host, order, cut):
     deploy_locks.acquire(host, "d1", {"holder": "ann"})

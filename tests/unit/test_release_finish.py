@@ -91,6 +91,37 @@ def test_a_failure_is_not_made_good_by_a_later_success(host):
     assert statuses(host) == ["started", "failed"]
 
 
+def test_what_a_killed_run_began_is_brought_to_its_end_by_the_next_one_of_its_release(host):
+    deploy_locks.acquire(host, "d2", {"holder": "ann"}, take_over="d1")
+    record = end(host, "succeeded", deployment="d2")
+    assert (record.deploymentId, record.previousRelease) == ("d2", "a")
+    assert end(host, "succeeded", deployment="d3") is None
+    assert statuses(host) == ["started", "succeeded"]
+
+
+def test_what_a_killed_run_of_another_release_began_is_not(host):
+    assert end(host, "succeeded", deployment="d2", release="a") is None
+
+
+def test_a_killed_rollback_is_brought_to_its_end_and_goes_no_further(host):
+    (host.releases / "z").mkdir()
+    (host.releases / "z" / ".release.json").write_text(json.dumps({"id": "z", "version": "z"}))
+    host.states.went_live("z", None)
+    host.states.went_live("a", "z")
+    host.states.went_live("b", "a")
+    deployments.append_record(
+        host.journal,
+        deployments.Record("d2", "rollback", "started", "a", "a", previousVersion="b", previousRelease="b"),
+    )
+    switch(host, "a", "b", back=True)
+    assert releases.previous(host, host.live(), host.kept()).id == "a"
+    deploy_locks.acquire(host, "d3", {"holder": "ann"}, take_over="d1")
+    assert end(host, "succeeded", deployment="d3", action="rollback", release="a").status == "succeeded"
+    assert statuses(host) == ["started", "started", "succeeded", "rolled_back"]
+    assert host.states.of("b", "a").state == "failed"
+    assert releases.previous(host, host.live(), host.kept()).id == "z"
+
+
 def test_what_is_not_live_is_no_success(host):
     switch(host, "a", "b", back=True)
     with pytest.raises(release_finish.OperationError, match="a is live here, not b"):
