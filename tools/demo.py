@@ -56,6 +56,8 @@ class Step:
     refused_because: str | None = None
 
 
+#: Milliseconds that nearly all requests stay below on a machine that has room for hosts, balancer and load.
+BUSY_MS = 1000
 STEPS = (
     Step("raise the sandbox", playbook="playbooks/sandbox.yml"),
     Step("set the hosts up", playbook="setup.yml"),
@@ -522,6 +524,21 @@ def interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def remarks(outcomes: Sequence[Outcome], steps: Sequence[Step] = STEPS) -> list[str]:
+    """What somebody has to know of a demo that did not come to its end."""
+    found = []
+    left = [step.name for step in steps[len(outcomes) :]]
+    if left:
+        found.append(f"Left out: {', '.join(left)}.")
+    before = next((each.traffic for each in outcomes if each.step.traffic == "start" and each.traffic), None)
+    if before is not None and before.latency_ms["p99"] > BUSY_MS:
+        found.append(
+            f"Before anything was deployed under them, 99 % of the requests took {before.latency_ms['p99']:.0f} ms: "
+            "this machine is too busy, or too slow, to judge a deployment by its requests."
+        )
+    return found
+
+
 def main() -> int:
     # A terminal that closes, or a supervisor, must end the steps just as Ctrl-C does.
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -555,7 +572,8 @@ def main() -> int:
         text = f"As it should be: every step, every version, no request lost, {time.monotonic() - start:.0f} s."
         display.line(display.colour("32", text))
         return 0
-    display.line(display.colour("31", "Interrupted." if interrupted else "Not as it should be: see above."))
+    text = "Interrupted." if interrupted else "Not as it should be: see above."
+    display.line(display.colour("31", " ".join([text, *remarks(demo.outcomes)])))
     return 130 if interrupted else 1
 
 

@@ -15,7 +15,9 @@ options:
     type: dict
     required: true
   apart:
-    description: For people, the id of a release in place of its version where another release has the same version.
+    description: >-
+      For people, the id of a release in place of its version where another release has the same version, and the
+      beginning of a reason.
     type: bool
     default: false
 """

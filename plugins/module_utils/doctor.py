@@ -289,7 +289,8 @@ def _lock(host: Host) -> Iterator[Finding]:
     if remaining > 0:
         yield Finding(
             f"{who} holds the lock since {lock.get('since')}, for another {remaining} s unless it is renewed",
-            "wait for it; if it is dead, the next deployment takes over when the lease ends",
+            "wait for it; if it is dead, run the same command again: on the controller that it ran on that takes over "
+            "at once, elsewhere when the lease ends",
         )
     else:
         yield Finding(

@@ -12,6 +12,8 @@ from ansible_collections.roastify.ops.plugins.module_utils.tables import ambiguo
 
 #: Of what hosts say differently of one deployment, the first of these tells how it ended for the fleet.
 _WORST_FIRST = (FAILED, STARTED, SUCCEEDED)
+#: Characters of a reason that people are shown; the JSON has all of it.
+_REASON = 80
 
 
 def history(journals: Mapping[str, Sequence[Mapping[str, Any]]], apart: bool = False) -> list[dict[str, Any]]:
@@ -19,7 +21,8 @@ def history(journals: Mapping[str, Sequence[Mapping[str, Any]]], apart: bool = F
 
     Args:
         journals: records of each host, oldest first, as the journal has them.
-        apart: for people: the id of a release in place of its version where another release has the same version.
+        apart: for people: the id of a release in place of its version where another release has the same version, and
+            of a reason the beginning.
 
     Returns:
         Of each deployment: `at`, `action`, `status` (`unfinished` if a host never learnt how it ended), `version`,
@@ -59,7 +62,15 @@ def history(journals: Mapping[str, Sequence[Mapping[str, Any]]], apart: bool = F
         row["hosts"] = ", ".join(sorted(statuses))
     if apart:
         _tell_apart(runs.values())
+        for row in runs.values():
+            row["reason"] = _in_short(row["reason"])
     return sorted(runs.values(), key=lambda row: (row["at"], row["deployment"]))
+
+
+def _in_short(reason: str | None) -> str | None:
+    """The beginning of a reason, so that a table stays one."""
+    line = reason.splitlines()[0] if reason else ""
+    return (f"{line[:_REASON]}..." if len(line) > _REASON else line) or None
 
 
 def _tell_apart(rows: Iterable[dict[str, Any]]) -> None:

@@ -324,7 +324,7 @@ def remark(host: str, target: Target) -> str | None:
     if target.state in (OUT, LEAVING):
         return (
             f"{host} is out of the load balancer and gets no requests{_because(target)}; the next deployment puts it "
-            "back, or the doctor: playbooks/doctor.yml -e doctor_repair=true"
+            "back, or, unless one is at work, the doctor: playbooks/doctor.yml -e doctor_repair=true"
         )
     if target.state == ILL:
         return f"{host}: the load balancer does not call it healthy{_because(target)}"

@@ -39,8 +39,8 @@ REMEDY = re.compile(r"What to do:[ \t]*(\S.*)")
 ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 #: Stands for the name of a host in its own message; no text has it, since control characters are taken out.
 ITSELF = "\0"
-#: A time that something took; two failures that differ in nothing else are one.
-TOOK = re.compile(r"(?<![\w.])\d+(?:\.\d+)? ?(?:ms|s|min|seconds?|minutes?)\b")
+#: How long something took, and how often it was tried; two failures that differ in nothing else are one.
+TOOK = re.compile(r"(?<![\w.])\d+(?:\.\d+)? ?(?:ms|s|min|seconds?|minutes?|times|requests)\b")
 #: Where Ansible says that a value comes from, as first line of what it knows about the place.
 ORIGIN = re.compile(r"^Origin: (?!<unknown>)([^\n]+)")
 TITLE_WIDTH = 46
@@ -137,22 +137,18 @@ class _Tally:
     changed: dict[str, None] = field(default_factory=dict)
     failed: dict[str, None] = field(default_factory=dict)
     rescued: bool = True
-    skipped: bool = False
-    brought: bool = False
     answer: str = ""
 
     def count(self, step: Step, host: str, kind: str) -> None:
-        if kind == SKIPPED:
-            self.skipped = True
-        elif step.includes and kind == OK:
-            self.brought = True
-        else:
-            self.ran[host] = None
-            if kind == CHANGED:
-                self.changed[host] = None
-            if kind in (FAILED, UNREACHABLE) and not step.reports:
-                self.failed[host] = None
-                self.rescued = self.rescued and step.rescued and kind == FAILED
+        # An include is told by its tasks.
+        if kind == SKIPPED or (step.includes and kind == OK):
+            return
+        self.ran[host] = None
+        if kind == CHANGED:
+            self.changed[host] = None
+        if kind in (FAILED, UNREACHABLE) and not step.reports:
+            self.failed[host] = None
+            self.rescued = self.rescued and step.rescued and kind == FAILED
 
 
 @dataclass
@@ -207,7 +203,7 @@ class Progress:
         self._hosts: dict[str, _Host] = {}
         self._told: deque[str] = deque(maxlen=REMEMBERED)
         self._rescued: dict[tuple[str, str, str], _Failure] = {}
-        self._remedies: dict[str, None] = {}
+        self._remedies: dict[str, str] = {}
         self._says_little = False
         self._ended = False
 
@@ -370,7 +366,8 @@ class Progress:
         took = duration(self._clock() - self._began)
         if not reason:
             lines.append(Line(f"{self._playbook} was INTERRUPTED after {took}{where}{waiting}", FAILED))
-            return self._say(lines + self._what_next(next_commands))
+            again = "run the same command again, which ends or undoes what was begun: there is nothing to clear up"
+            return self._say(lines + self._what_next([again, *next_commands]))
         lines.append(Line(f"{self._playbook} FAILED after {took}{where}{waiting}", FAILED))
         lines += [Line(f"{INDENT}{part}".rstrip(), FAILED) for part in _placed(plain(reason), place).split("\n")]
         if not set(self._hosts) - {"localhost"}:
@@ -489,7 +486,7 @@ class Progress:
         """Keep what a failure says about what to do."""
         for remedy in REMEDY.findall(text):
             if len(self._remedies) < REMEMBERED:
-                self._remedies[remedy.strip()] = None
+                self._remedies.setdefault(_timeless(remedy), remedy.strip())
         self._says_little = self._says_little or bool(SAYS_LITTLE.search(text)) or text == HIDDEN
 
     def _close_step(self) -> list[Line]:
@@ -499,12 +496,9 @@ class Progress:
 
     def _close_phase(self) -> list[Line]:
         phase, self._phase = self._phase, None
-        if phase is None:
+        if phase is None or not phase.ran:
             return []
         seconds = self._clock() - phase.started
-        if not phase.ran:
-            idle = phase.skipped and not phase.brought and not phase.bare
-            return self._told_line(SKIPPED, phase.title) if idle else []
         if phase.bare and not phase.changed and (phase.failed or seconds < NOTABLE_SECONDS):
             return []
         return self._summary(phase)
@@ -512,10 +506,10 @@ class Progress:
     def _close_play(self) -> list[Line]:
         lines = self._close_step() + self._close_phase()
         play = self._play
-        if play is not None and not self._play_told and (play.ran or play.skipped):
+        if play is not None and not self._play_told and play.ran:
             # No phase of its own was worth a line: the play is one.
             self._play_told = True
-            lines += self._summary(play) if play.ran else self._told_line(SKIPPED, play.title)
+            lines += self._summary(play)
         self._play = None
         return lines
 
@@ -631,7 +625,7 @@ class Progress:
         }  # fmt: skip
 
     def _what_next(self, commands: Sequence[str]) -> list[Line]:
-        steps = [*self._remedies, *commands]
+        steps = [*self._remedies.values(), *commands]
         if self._says_little:
             steps.append("run the same command again with -v: it shows results in full, which may hold secrets")
         lines = [Line("What next:")] if steps else []
@@ -698,7 +692,7 @@ def duration(seconds: float) -> str:
 
 
 def _timeless(text: str) -> str:
-    """Text in one line, without the times that things took."""
+    """Text in one line, without how long and how often."""
     return " ".join(TOOK.sub("~", text).split())
 
 

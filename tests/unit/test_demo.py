@@ -374,3 +374,12 @@ def test_a_source_that_cannot_be_laid_out_is_told(scratch: Path, monkeypatch: py
     show = demo.Demo(Display(stream, 1), stand_in(ONE, ONE), (DEPLOY,))
     assert not show.run()
     assert "git apply 1.1.0.patch failed: a change no longer fits" in stream.getvalue()
+
+
+def test_a_demo_that_ends_early_says_what_was_left_out_and_whether_the_machine_was_at_fault() -> None:
+    begin = Step("start the traffic", traffic="start")
+    slow = dataclasses.replace(QUIET, latency_ms={"p50": 900.0, "p99": 2950.0, "max": 4000.0})
+    assert demo.remarks([Outcome(begin, traffic=QUIET)], [begin]) == []
+    left, busy = demo.remarks([Outcome(begin, traffic=slow)], [begin, DEPLOY, SETUP])
+    assert left == "Left out: deploy 1.1.0, set up."
+    assert "took 2950 ms" in busy

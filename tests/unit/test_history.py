@@ -66,3 +66,11 @@ def test_a_rollback_is_one_row():
 
 def test_nothing_was_deployed():
     assert history({"app1": []}) == []
+
+
+def test_people_are_shown_the_beginning_of_a_reason():
+    records = {
+        "app1": [record("f", "failed", "T1", reason="x" * 200 + "\nmore"), record("g", "failed", "T2", reason="no")]
+    }
+    assert [row["reason"] for row in history(records, apart=True)] == ["x" * 80 + "...", "no"]
+    assert history(records)[0]["reason"].endswith("more")
