@@ -31,6 +31,7 @@ from ansible_collections.roastify.ops.plugins.module_utils.releases import (
     STAGING_PREFIX,
     Host,
     Release,
+    has_own_environment,
     remove_environments,
 )
 
@@ -248,7 +249,7 @@ def _environments(host: Host, live: Release | None) -> Iterator[Finding]:
         )
     for release in host.kept():
         installed = host.states.of(release.id).environment
-        if installed is None or not release.environment.exists():
+        if installed is None or not release.environment.exists() or not has_own_environment(host, release):
             continue
         try:
             is_as_installed = env_file.fingerprint(release.environment) == installed

@@ -224,14 +224,19 @@ def damage(host: Host, release: Release, known: dict[tuple[int, int], str] | Non
     found += release_assets.differences(release.directory, release.manifest, host.shared)
     lines = [str(difference) for difference in found]
     installed = host.states.of(release.id).environment
-    is_own = installed is not None and _has_own_environment(host, release)
+    is_own = installed is not None and has_own_environment(host, release)
     if is_own and installed != env_file.fingerprint(release.environment):
         lines.append(".env is not what was installed with the release")
     return lines
 
 
-def _has_own_environment(host: Host, release: Release) -> bool:
-    """Whether a ``.env`` is of this release alone; one that all share changes, and no release is damaged by that."""
+def has_own_environment(host: Host, release: Release) -> bool:
+    """Whether a ``.env`` is of this release alone; one that all share changes, and no release is damaged by that.
+
+    Args:
+        host: where.
+        release: the release.
+    """
     if not release.environment.is_symlink():
         return False
     target = os.path.normpath(release.directory / os.readlink(release.environment))
@@ -425,7 +430,7 @@ def _record_environment(host: Host, release: Release) -> None:
 
 
 def _own_environment(host: Host, release: Release) -> str | None:
-    return env_file.fingerprint(release.environment) if _has_own_environment(host, release) else None
+    return env_file.fingerprint(release.environment) if has_own_environment(host, release) else None
 
 
 def shown(problems: Sequence[str], most: int = 10) -> list[str]:

@@ -122,6 +122,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
 from ansible_collections.roastify.ops.plugins.module_utils import deploy_locks, releases, transfers
 from ansible_collections.roastify.ops.plugins.module_utils.artifact import ArtifactError, file_sha256
+from ansible_collections.roastify.ops.plugins.module_utils.env_file import EnvFileError
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.files import exclusively, remove_temporary
 
@@ -253,7 +254,7 @@ def main():
             held=transfers.Held(releases.held(host)).encode(),
             received={path.name: path.stat().st_size for path in artifacts_beside(artifact)},
         )
-    except (OperationError, OSError) as error:
+    except (OperationError, EnvFileError, OSError) as error:
         module.fail_json(msg=f"Staging release {options['release']} failed: {error}")
     added = f"release {options['release']}\n" if changed else ""
     module.exit_json(
