@@ -345,3 +345,43 @@ def test_the_schema_stays_for_whoever_may_need_it(
     events = fleet.deploy(**MIGRATED, **variables)
     assert not [event for event in events if "schema back" in event], fleet.output
     assert "were not rolled back; see above" in fleet.output
+
+
+@pytest.mark.parametrize(
+    ("does", "past_return"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", True),
+        ("raise RuntimeError", True),
+        ("module.fail_json(msg='in the middle', changed=True, rolled_back=[{}])", True),
+        ("module.fail_json(msg='before it began', changed=False, rolled_back=[])", False),
+        ("module.exit_json(changed=True, rolled_back=[{}])", True),
+        ("module.exit_json(changed=False, rolled_back=[])", False),
+        # What failed came before it; what is known is of an earlier deployment of the run.
+        ("", False),
+    ],
+)
+def test_the_newer_release_comes_back_only_where_its_schema_is_known_to_be_whole(
+    tmp_path: Path, does: str, past_return: bool
+) -> None:
+    stub = "#!/usr/bin/python\nfrom ansible.module_utils.basic import AnsibleModule\nmodule = AnsibleModule({})\n"
+    source = yaml.safe_load((ROOT / "playbooks" / "rollback.yml").read_text())
+    play = next(play for play in source if "Take the lock" in json.dumps(play))
+    begins, ends = (
+        task_of(play["tasks"], name)
+        for name in ("Note that the newer schema may be gone", "Note whether a part of it may be gone")
+    )
+    earlier = {"ansible.builtin.set_fact": {"db_migrate_result": {"changed": True}}}
+    step = {"roastify.ops.pg_migrate": {}, "register": "db_migrate_result"}
+    if not does:
+        step = {"name": "Back up", "ansible.builtin.fail": {}}
+    say = {"ansible.builtin.debug": {"msg": "past return: {{ deploy_past_return }}"}}
+    block = {"block": [begins, step], "always": [ends, say]}
+    plays = [{"hosts": "localhost", "gather_facts": False, "tasks": [earlier, block]}]
+    (tmp_path / "play.yml").write_text(json.dumps(plays))
+    done = ansible_playbook(
+        *("-i", "localhost,", "-c", "local", "-e", f"ansible_python_interpreter={sys.executable}"),
+        str(tmp_path / "play.yml"),
+        ANSIBLE_COLLECTIONS_PATH=stub_collection(tmp_path, {"pg_migrate": stub + does}),
+        ANSIBLE_STDOUT_CALLBACK="ansible.builtin.default",
+    )
+    assert f"past return: {past_return}" in done.stdout, done.stdout
