@@ -109,7 +109,12 @@ class Fleet:
             (self.directory / host / each).touch()
 
     def deploy(
-        self, playbook: str = "deploy", plan: list[list[str]] | None = None, stumbles: str = "", **variables: Any
+        self,
+        playbook: str = "deploy",
+        plan: list[list[str]] | None = None,
+        stumbles: str = "",
+        left: dict[str, Any] | None = None,
+        **variables: Any,
     ) -> list[str]:
         """What happened once the fleet was on its way back, in this order; the run must have failed.
 
@@ -117,6 +122,7 @@ class Fleet:
             playbook: whose beginning and end it is.
             plan: the batches; empty: there is none, and everybody was switched.
             stumbles: a host that fails when all hosts are switched.
+            left: facts of an earlier deployment of the same run; if there are any, the host stumbles before the switch.
             variables: of the play.
         """
         plan = PLAN if plan is None else plan
@@ -133,8 +139,14 @@ class Fleet:
         if not plan:
             role: dict[str, Any] = {"name": "roastify.ops.app_release", "tasks_from": "activate"}
             switch = {"ansible.builtin.include_role": role}
-        facts = {"ansible.builtin.set_fact": {"deploy_plan": plan}}
+        facts: list[dict[str, Any]] = [{"ansible.builtin.set_fact": {"deploy_plan": plan}}] if plan else []
         end = {"name": "Stumble", "ansible.builtin.fail": {"msg": "too late"}, "when": "inventory_hostname == stumbles"}
+        work = [begins, switch, end]
+        if left is not None:
+            work = [begins, end, switch] if left else work
+            choices = ("Choose the ids, the same for all hosts", "Choose id and batches, the same for all hosts")
+            choice = task_of(play["tasks"], choices[playbook == "rollback"])
+            facts = [{"ansible.builtin.set_fact": {"app_release_id": "r0", **left}}, choice, *facts]
         turn = {
             "ansible.builtin.shell": f"cd {self.directory}; echo {GOES_BACK} >> events; touch goes-back; "
             "for host in app*; do [ ! -e $host/'lose at once' ] || touch $host/lost; "
@@ -150,8 +162,11 @@ class Fleet:
                 "any_errors_fatal": play["any_errors_fatal"],
                 "vars": {
                     "app_release_name": "shop",
-                    "app_release_manifest": {"version": "2.0.0", "commit": "abc123"},
+                    "app_release_manifest": {"version": "2.0.0", "commit": "abc123", "sha256": "b"},
                     "app_release_id": "r2",
+                    "app_release_chosen": {"id": "r2"},
+                    "_app_release_new_id": "r2",
+                    "_somebody": "ann",
                     "app_release_deployed_by": "ann",
                     "app_release_deployment": "d1",
                     "app_release_lease": 900,
@@ -164,7 +179,7 @@ class Fleet:
                     **own,
                     **variables,
                 },
-                "tasks": [*([facts] if plan else []), {"block": [begins, switch, end], "rescue": [turn, back]}],
+                "tasks": [*facts, {"block": work, "rescue": [turn, back]}],
             }
         ]
         lost = f"'{self.directory}/' ~ inventory_hostname ~ '/lost'"
@@ -176,7 +191,9 @@ class Fleet:
             "app_release_info": {
                 "live": {"id": self.served, "version": "1.0.0"} if self.served else None,
                 "health": {"healthy": True} if self.served else None,
+                "kept": [],
             },
+            "app_env_validation": {"alike": []},
         }
         hosts = sorted(host for batch in plan or PLAN for host in batch)
         inventory = {"all": {"children": {"app": {"hosts": dict.fromkeys(hosts, local)}}}}
@@ -315,6 +332,30 @@ def test_with_the_policy_stop_who_is_well_stays(fleet: Fleet) -> None:
     assert fleet.live() == {"app1": "r2", "app2": "r2", "app3": "r1", "app4": "r1"}
 
 
+@pytest.mark.parametrize("playbook", ["deploy", "rollback"])
+def test_what_an_earlier_deployment_of_the_run_left_decides_nothing(fleet: Fleet, playbook: str) -> None:
+    left = {
+        "deploy_past_return": True,
+        "deploy_begun": True,
+        "deploy_left": True,
+        "deploy_failure": "of yesterday",
+        "deploy_failure_cause": "of yesterday",
+        "app_release_activation": {"changed": True},
+        "app_release_reversion": {"failed": True},
+        "db_migrate_result": {"changed": True},
+    }
+    assert fleet.deploy(playbook, stumbles="app2", left=left, db_migrate_on_failure="rollback") == [], fleet.output
+    assert "This host serves 1.0.0 as before, release r1" in fleet.output, fleet.output
+    for wrong in ("of yesterday", "This host keeps", "IT COULD NOT BE RETURNED"):
+        assert wrong not in fleet.output
+
+
+def test_a_rollback_after_a_deployment_of_the_same_run_switches_to_its_own_release(fleet: Fleet) -> None:
+    fleet.order("app4", "fail switch r2")
+    fleet.deploy("rollback", left={}, stumbles="app4")
+    assert "app1 switch r2" in (fleet.directory / "events").read_text(), fleet.output
+
+
 #: A deployment that migrated, on its first host.
 MIGRATED = {
     "db_migrate_on_failure": "rollback",
@@ -356,7 +397,7 @@ def test_the_schema_stays_for_whoever_may_need_it(
         ("module.fail_json(msg='before it began', changed=False, rolled_back=[])", False),
         ("module.exit_json(changed=True, rolled_back=[{}])", True),
         ("module.exit_json(changed=False, rolled_back=[])", False),
-        # What failed came before it; what is known is of an earlier deployment of the run.
+        # What failed came before it.
         ("", False),
     ],
 )
@@ -370,13 +411,14 @@ def test_the_newer_release_comes_back_only_where_its_schema_is_known_to_be_whole
         task_of(play["tasks"], name)
         for name in ("Note that the newer schema may be gone", "Note whether a part of it may be gone")
     )
-    earlier = {"ansible.builtin.set_fact": {"db_migrate_result": {"changed": True}}}
     step = {"roastify.ops.pg_migrate": {}, "register": "db_migrate_result"}
+    # As the playbook sets it when it begins.
+    variables = {"db_migrate_result": {}}
     if not does:
         step = {"name": "Back up", "ansible.builtin.fail": {}}
     say = {"ansible.builtin.debug": {"msg": "past return: {{ deploy_past_return }}"}}
     block = {"block": [begins, step], "always": [ends, say]}
-    plays = [{"hosts": "localhost", "gather_facts": False, "tasks": [earlier, block]}]
+    plays = [{"hosts": "localhost", "gather_facts": False, "vars": variables, "tasks": [block]}]
     (tmp_path / "play.yml").write_text(json.dumps(plays))
     done = ansible_playbook(
         *("-i", "localhost,", "-c", "local", "-e", f"ansible_python_interpreter={sys.executable}"),
