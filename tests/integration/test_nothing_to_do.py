@@ -24,7 +24,7 @@ TASKS = (
     "End where nothing is left to do",
 )
 #: What they need of their play.
-PLAY_VARIABLES = ("_first", "_balanced", "_is_live", "_fleet", "_is_up_to_date", "db_migrate_directory")
+PLAY_VARIABLES = ("_first", "_balanced", "_is_live", "_fleet", "_is_up_to_date", "_keeps", "db_migrate_directory")
 WENT_ON = "The deployment went on"
 
 
