@@ -169,3 +169,11 @@ def test_where_nothing_is_live_there_is_nothing_to_deploy_again(deploy_kept: Any
     status, output = deploy_kept("live", "none", "none")
     assert status == 2
     assert "Nothing is live on app1, so that it cannot be deployed with another environment." in output, output
+
+
+def test_hosts_that_serve_different_releases_have_no_live_one(deploy_kept: Any) -> None:
+    status, output = deploy_kept("live", "r2", "r1", "none")
+    assert status == 2
+    assert "Nothing was changed. On app1: the hosts serve different releases (app1 serves r2, app2 serves r1)" in output
+    assert "name the one that is meant, -e release_kept=ID" in output
+    assert "deploys" not in output
