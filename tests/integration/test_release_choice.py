@@ -177,3 +177,41 @@ def test_hosts_that_serve_different_releases_have_no_live_one(deploy_kept: Any) 
     assert "Nothing was changed. On app1: the hosts serve different releases (app1 serves r2, app2 serves r1)" in output
     assert "name the one that is meant, -e release_kept=ID" in output
     assert "deploys" not in output
+
+
+@pytest.mark.parametrize(
+    ("live", "directory"),
+    [
+        ([TWO, TWO], "r2"),
+        pytest.param([ONE, TWO], "r2", id="the first host serves the older one already"),
+        pytest.param([ONE, TWO_AGAIN], "r2", id="and keeps the newer content with another environment"),
+        pytest.param([ONE, {**TWO, "sha256": "c"}], "r1", id="and does not keep the newer one"),
+        pytest.param([{**ONE, "schemaVersion": None}, TWO], "r2", id="and has no migrations"),
+    ],
+)
+def test_migrations_are_rolled_back_by_the_newest_release_of_the_fleet(
+    tmp_path: Path, live: list[dict[str, Any]], directory: str
+) -> None:
+    source = yaml.safe_load((ROOT / "playbooks" / "rollback.yml").read_text())
+    look = next(play for play in source if play["name"] == "Look before anything is changed")
+    say = [{"name": "Say", "ansible.builtin.debug": {"msg": "{{ db_migrate_directory }}"}}]
+    plan = task_of(look["tasks"], "See that the migrations can be rolled back")
+    (tmp_path / "play.yml").write_text(json.dumps([{**look, "tasks": [plan]}]))
+    hosts = {
+        f"app{number}": {
+            "ansible_connection": "local",
+            "app_release_root": "/srv/shop",
+            "app_release_info": {"live": each, "kept": [live[0], TWO]},
+            "app_release_chosen": ONE,
+            "rollback_migrations": True,
+        }
+        for number, each in enumerate(live, 1)
+    }
+    (tmp_path / "hosts.yml").write_text(json.dumps({"app": {"hosts": hosts}}))
+    done = ansible_playbook(
+        *(str(tmp_path / "play.yml"), "-i", str(tmp_path / "hosts.yml")),
+        ANSIBLE_COLLECTIONS_PATH=stub_collection(tmp_path, {}, {"db_migrate/rollback_plan": say}),
+        ANSIBLE_STDOUT_CALLBACK="ansible.builtin.default",
+    )
+    assert f"/srv/shop/releases/{directory}/migrations" in done.stdout, done.stdout
+    assert done.returncode == 0
