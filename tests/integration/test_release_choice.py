@@ -155,12 +155,12 @@ def deploy_kept(tmp_path: Path) -> Any:
         ("live", ["r2", "r2"], "r2"),
         pytest.param("live", ["r2", "r2b"], "r2", id="one content with two environments"),
         ("2.0.0", ["r1", "r2"], "r2"),
-        ("r1", ["r1", "r1"], "r1"),
+        pytest.param("r1", ["r1", "r2"], "r1", id="an older one that is said to work"),
         pytest.param("", ["r2", "r1"], "built", id="an empty one is none"),
     ],
 )
 def test_what_is_deployed_again(deploy_kept: Any, kept: str, live: list[str], deployed: str) -> None:
-    status, output = deploy_kept(kept, *live)
+    status, output = deploy_kept(kept, *live, rollback_accept_schema=kept == "r1")
     assert status == 0, output
     assert f"deploys {deployed}" in output
 
@@ -215,3 +215,16 @@ def test_migrations_are_rolled_back_by_the_newest_release_of_the_fleet(
     )
     assert f"/srv/shop/releases/{directory}/migrations" in done.stdout, done.stdout
     assert done.returncode == 0
+
+
+def test_an_older_release_is_not_deployed_on_a_schema_that_broke_it(deploy_kept: Any, choose: Any) -> None:
+    status, output = deploy_kept("r1", "r1", "r2")
+    assert status == 2
+    assert f"Nothing was changed. On app2: {OBSTACLE}. What to do: go back with the schema as well" in output, output
+    assert "On app1" not in output
+    # In the words of a rollback.
+    told = output.partition("On app2: ")[2].partition("(-e rollback_accept_schema=true)")[0]
+    older = {**information(OLD, OLD), "previous": {**ONE, "schemaObstacle": OBSTACLE}}
+    status, output = choose(app1=older)
+    assert status == 2
+    assert told in " ".join(output.split()), output
