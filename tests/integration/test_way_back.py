@@ -56,6 +56,12 @@ def main():
 
 main()
 """
+#: In place of the module that asks where users ask.
+GATE = """#!/usr/bin/python
+from ansible.module_utils.basic import AnsibleModule
+names = "url host_header version healthy_threshold interval patience uptime"
+AnsibleModule({name: {"type": "raw"} for name in names.split()}).fail_json(msg="users are not answered")
+"""
 #: Modules and what they note.
 STUBS = {
     "release_activate": "'switch {release}'",
@@ -98,6 +104,7 @@ class Fleet:
             module: STUB.replace("WHAT.format(**arguments)", f"({what}).format(**arguments)")
             for module, what in STUBS.items()
         }
+        modules["health_gate"] = GATE
         self.collections = stub_collection(directory, modules, {"alb_target": BALANCER, "db_migrate/rollback": SCHEMA})
         for host in HOSTS:
             (directory / host).mkdir()
@@ -121,7 +128,7 @@ class Fleet:
         Args:
             playbook: whose beginning and end it is.
             plan: the batches; empty: there is none, and everybody was switched.
-            stumbles: a host that fails when all hosts are switched.
+            stumbles: a host that fails when all hosts are switched, or ``fleet`` where users are not answered then.
             left: facts of an earlier deployment of the same run; if there are any, the host stumbles before the switch.
             variables: of the play.
         """
@@ -142,6 +149,8 @@ class Fleet:
         facts: list[dict[str, Any]] = [{"ansible.builtin.set_fact": {"deploy_plan": plan}}] if plan else []
         end = {"name": "Stumble", "ansible.builtin.fail": {"msg": "too late"}, "when": "inventory_hostname == stumbles"}
         work = [begins, switch, end]
+        if stumbles == "fleet":
+            work.append(task_of(play["tasks"], "Ask where users ask"))
         if left is not None:
             work = [begins, end, switch] if left else work
             choices = ("Choose the ids, the same for all hosts", "Choose id and batches, the same for all hosts")
@@ -154,7 +163,11 @@ class Fleet:
             "delegate_to": "localhost",
             "run_once": True,
         }
-        own = {name: value for name, value in play["vars"].items() if name.startswith(("deploy_", "_told", "_bal"))}
+        own = {
+            name: value
+            for name, value in play["vars"].items()
+            if name.startswith(("deploy_", "_told", "_bal", "_first"))
+        }
         plays = [
             {
                 "hosts": "app",
@@ -354,6 +367,16 @@ def test_a_rollback_after_a_deployment_of_the_same_run_switches_to_its_own_relea
     fleet.order("app4", "fail switch r2")
     fleet.deploy("rollback", left={}, stumbles="app4")
     assert "app1 switch r2" in (fleet.directory / "events").read_text(), fleet.output
+
+
+def test_with_the_policy_stop_all_stay_where_it_is_the_fleet_that_fails(fleet: Fleet) -> None:
+    gate = {"healthcheck_gate_url": "http://127.0.0.1:1/", "app_release_verify_version": False}
+    events = fleet.deploy(stumbles="fleet", deploy_on_failure="stop", **gate)
+    assert not [event for event in events if "switch" in event], fleet.output
+    assert set(fleet.live().values()) == {"r2"}
+    assert fleet.closed() == list(HOSTS)
+    assert "users are not answered" in fleet.output
+    assert "IT COULD NOT BE RETURNED" not in fleet.output
 
 
 #: A deployment that migrated, on its first host.
