@@ -121,15 +121,19 @@ class Fleet:
         plan: list[list[str]] | None = None,
         stumbles: str = "",
         left: dict[str, Any] | None = None,
+        goes_on: bool = False,
+        extra: dict[str, Any] | None = None,
         **variables: Any,
     ) -> list[str]:
-        """What happened once the fleet was on its way back, in this order; the run must have failed.
+        """What happened once the fleet was on its way back, in this order; the run must have failed, or goes on.
 
         Args:
             playbook: whose beginning and end it is.
             plan: the batches; empty: there is none, and everybody was switched.
             stumbles: a host that fails when all hosts are switched, or ``fleet`` where users are not answered then.
             left: facts of an earlier deployment of the same run; if there are any, the host stumbles before the switch.
+            goes_on: whether it may end well; then it is all that happened.
+            extra: variables of the command line.
             variables: of the play.
         """
         plan = PLAN if plan is None else plan
@@ -163,11 +167,8 @@ class Fleet:
             "delegate_to": "localhost",
             "run_once": True,
         }
-        own = {
-            name: value
-            for name, value in play["vars"].items()
-            if name.startswith(("deploy_", "_told", "_bal", "_first"))
-        }
+        names = ("_told", "_balanced", "_first", "_drains", "_bake", "_on_failure")
+        own = {name: play["vars"][name] for name in names if name in play["vars"]}
         plays = [
             {
                 "hosts": "app",
@@ -214,14 +215,15 @@ class Fleet:
         text = json.dumps(plays).replace('": "tasks/', f'": "{ROOT}/playbooks/tasks/')
         (self.directory / "play.yml").write_text(text)
         done = ansible_playbook(
-            *("-i", str(self.directory / "hosts.yml"), str(self.directory / "play.yml")),
+            *("-i", str(self.directory / "hosts.yml"), "-e", json.dumps(extra or {}), str(self.directory / "play.yml")),
             ANSIBLE_COLLECTIONS_PATH=self.collections,
             ANSIBLE_STDOUT_CALLBACK="ansible.builtin.default",
         )
         self.output = done.stdout + done.stderr
-        assert done.returncode != 0, self.output
+        assert done.returncode != 0 or goes_on, self.output
         events = (self.directory / "events").read_text().splitlines()
-        events = events[events.index(GOES_BACK) + 1 :]
+        if not goes_on:
+            events = events[events.index(GOES_BACK) + 1 :]
         return _together(event for event in events if "lock" not in event and "failed" not in event)
 
     def live(self) -> dict[str, str]:
@@ -377,6 +379,25 @@ def test_with_the_policy_stop_all_stay_where_it_is_the_fleet_that_fails(fleet: F
     assert fleet.closed() == list(HOSTS)
     assert "users are not answered" in fleet.output
     assert "IT COULD NOT BE RETURNED" not in fleet.output
+
+
+def test_with_the_policy_continue_a_host_that_serves_nothing_stays_out_of_the_load_balancer(fleet: Fleet) -> None:
+    fleet.served = ""
+    for host in HOSTS:
+        (fleet.directory / host / "live").write_text("")
+    fleet.order("app3", "fail switch r2")
+    events = fleet.deploy(deploy_on_failure="continue", goes_on=True)
+    registered = [event for event in events if "registered" in event]
+    assert registered == ["app1 registered", "app2 registered", "app4 registered"], fleet.output
+    assert {host: fleet.live()[host] for host in ("app2", "app3", "app4")} == {"app2": "r2", "app3": "", "app4": "r2"}
+
+
+def test_a_rollback_takes_no_policy_of_a_deployment(fleet: Fleet) -> None:
+    fleet.order("app3", "fail switch r2")
+    events = fleet.deploy("rollback", extra={"deploy_on_failure": "continue", "deploy_drain": True})
+    assert "app1 switch r1" in events, fleet.output
+    assert set(fleet.live().values()) == {"r1"}
+    assert "drained" not in (fleet.directory / "events").read_text()
 
 
 #: A deployment that migrated, on its first host.
