@@ -18,9 +18,8 @@ options:
   sizes:
     description:
       - Size of each batch, as a number of hosts or as a percentage of the fleet, rounded up.
-      - The last one repeats until no host is left.
-    type: list
-    elements: raw
+      - The last one repeats until no host is left. A single one needs no list.
+    type: raw
     required: true
 """
 
@@ -44,7 +43,7 @@ from ansible_collections.roastify.ops.plugins.module_utils.batches import batche
 def cut(hosts, sizes):
     """The filter: errors of the caller's come back as such."""
     try:
-        return batches(list(hosts), list(sizes))
+        return batches(list(hosts), sizes)
     except ValueError as error:
         raise AnsibleFilterError(str(error)) from error
 

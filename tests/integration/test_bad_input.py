@@ -185,3 +185,17 @@ def test_batches_that_make_no_sense(fleet, packed):
     status, output = fleet.run("deploy.yml", release_artifact=packed.path, deploy_batches=["0%"])
     assert status != 0
     assert "neither a number of hosts above 0 nor a percentage above 0%" in output
+
+
+def test_settings_that_make_no_sense_are_told_with_the_other_problems(fleet, packed):
+    del fleet.environment["PG_PASSWORD"]
+    senseless = {"deploy_bake": [], "deploy_minimum_healthy": "half", "deploy_on_failure": "rollback"}
+    status, output = fleet.run("deploy.yml", release_artifact=packed.path, db_migrate_on_failure="drop", **senseless)
+    assert status != 0
+    assert "Nothing was changed." in output
+    for problem in (*senseless, "db_migrate_on_failure", "PG_PASSWORD"):
+        assert problem in output
+    status, output = fleet.run("rollback.yml", rollback_batches=[], rollback_bake="long")
+    assert status != 0
+    assert "Nothing was changed." in output
+    assert "no batch sizes" in output and "rollback_bake" in output

@@ -320,7 +320,10 @@ class Fleet:
                 "gather_facts": False,
                 "any_errors_fatal": deployment["any_errors_fatal"],
                 "vars": {
-                    **{name: deployment["vars"][name] for name in ("app_release_action", "_told", "_balanced")},
+                    **{
+                        name: deployment["vars"][name]
+                        for name in ("app_release_action", "_told", "_balanced", "_on_failure")
+                    },
                     "app_release_manifest": {"version": "1.2.0", "commit": "abc123"},
                     "app_release_id": "r2",
                     "app_release_deployed_by": "ann",

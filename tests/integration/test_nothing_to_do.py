@@ -24,7 +24,7 @@ TASKS = (
     "End where nothing is left to do",
 )
 #: What they need of their play.
-PLAY_VARIABLES = ("_first", "_balanced", "_is_live", "_fleet", "_is_up_to_date", "db_migrate_directory")
+PLAY_VARIABLES = ("_first", "_balanced", "_is_live", "_fleet", "_is_up_to_date", "_keeps", "db_migrate_directory")
 WENT_ON = "The deployment went on"
 
 
@@ -73,6 +73,8 @@ class Deployment:
         schema_version: str | None = "001",
         later: dict[str, Any] | None = None,
         status: int = 0,
+        limit: str = "all",
+        left_behind: bool = False,
         **variables: Any,
     ) -> str:
         """What it says.
@@ -83,6 +85,8 @@ class Deployment:
             schema_version: of the manifest.
             later: in what it differs when it is looked at again.
             status: with which it ends.
+            limit: hosts that are deployed to.
+            left_behind: whether the last host has failed and the fleet went on without it.
             variables: of the play.
         """
         source = yaml.safe_load((ROOT / "playbooks/deploy.yml").read_text())
@@ -118,11 +122,13 @@ class Deployment:
             }
             for host in ("app1", "app2", "app3")
         }
+        if left_behind:
+            hosts["app3"]["app_release_activation"] = {"failed": True}
         (self.directory / "hosts.yml").write_text(yaml.safe_dump({"app": {"hosts": hosts}}))
         text = yaml.safe_dump(plays).replace(": tasks/", f": {ROOT}/playbooks/tasks/")
         (self.directory / "play.yml").write_text(text)
         done = ansible_playbook(
-            *("-i", str(self.directory / "hosts.yml"), str(self.directory / "play.yml")),
+            *("-i", str(self.directory / "hosts.yml"), str(self.directory / "play.yml"), "--limit", limit),
             ANSIBLE_COLLECTIONS_PATH=self.collections,
             ANSIBLE_STDOUT_CALLBACK="ansible.builtin.default",
         )
@@ -211,3 +217,14 @@ def test_it_fails_where_users_are_not_answered(deployment: Deployment) -> None:
     output = deployment.run(stub_answers="0.9.0", status=2)
     assert "Nothing to do" not in output
     assert WENT_ON not in output
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"limit": "app1,app2"}, {"left_behind": True}],
+    ids=["a part of the fleet", "a host that was left behind"],
+)
+def test_either_version_may_answer_where_not_all_hosts_serve_the_release(
+    deployment: Deployment, given: dict[str, Any]
+) -> None:
+    assert "Nothing to do" in deployment.run(stub_answers="", **given)

@@ -1,14 +1,18 @@
-"""Which release a fleet returns to, and what is said where its hosts would not return to the same one."""
+"""Which release a fleet returns to or deploys again, and what is said where its hosts would not get the same one."""
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from migration_host import ansible_playbook
+from migration_host import ROOT, ansible_playbook
+from playbook_tasks import task_of
+from stub_collection import stub_collection
 
 OLD, ODD = "20260101T000000Z-1.0.0-aaaaaaa", "20260102T000000Z-1.0.0-bbbbbbb"
 NEW = {"id": "20260103T000000Z-1.1.0-ccccccc", "version": "1.1.0"}
@@ -86,3 +90,149 @@ def test_hosts_that_keep_nothing_in_common_are_told_to_deploy(choose: Any) -> No
     status, output = choose(app1=information(OLD, OLD), app2=information(ODD, ODD))
     assert status == 2
     assert "no earlier release is kept by all hosts; deploy the one that is meant" in output
+
+
+#: In place of the module: says what the test wrote down for the host, and looks up the release that is asked for.
+LOOK = """#!/usr/bin/python
+import json, os
+from ansible.module_utils.basic import AnsibleModule
+names = "name root user configuration port health_path release candidate_port verify examine journal_entries"
+module = AnsibleModule({name: {"type": "str"} for name in names.split()}, supports_check_mode=True)
+with open(os.path.join(module.params["root"], "info.json")) as file:
+    info = json.load(file)
+target = [release for release in info["kept"] if module.params["release"] in (release["id"], release["version"])]
+module.exit_json(changed=False, problems=[], target=target[0] if target else None, **info)
+"""
+ONE = {"id": "r1", "version": "1.0.0", "sha256": "a", "schemaVersion": "001", "intact": True}
+TWO = {"id": "r2", "version": "2.0.0", "sha256": "b", "schemaVersion": "002", "intact": True}
+#: The content of the second with another environment.
+TWO_AGAIN = {**TWO, "id": "r2b"}
+OBSTACLE = "version 1.0.0 works with the schema up to 001, and migration 002 changed what it relies on: DROP TABLE a"
+
+
+@pytest.fixture
+def deploy_kept(tmp_path: Path) -> Any:
+    """Exit status and output of a deployment of what the hosts keep; of each host the id of what it serves is given."""
+    releases = {each["id"]: each for each in (ONE, TWO, TWO_AGAIN)}
+
+    def run(kept: Any, *live: str, **variables: Any) -> tuple[int, str]:
+        source = yaml.safe_load((ROOT / "playbooks" / "deploy.yml").read_text())
+        look = next(play for play in source if play["name"] == "Look before anything is changed")
+        deploy = next(play for play in source if play["name"] == "Deploy the release")
+        needed = [task_of(look["tasks"], name) for name in ("See the hosts", "Stop if anything stands in the way")]
+        say = {"name": "Say", "ansible.builtin.debug": {"msg": "deploys {{ app_release_manifest.id }}"}}
+        plays = [
+            {**look, "tasks": needed},
+            {**deploy, "tasks": [task_of(deploy["tasks"], "See that every host keeps the release"), say]},
+        ]
+        hosts = {}
+        for number, identifier in enumerate(live, 1):
+            root = tmp_path / f"app{number}"
+            root.mkdir()
+            older = {**ONE, "schemaObstacle": None if identifier == "r1" else OBSTACLE}
+            info = {"live": releases.get(identifier), "kept": [older, TWO, TWO_AGAIN], "clock": time.time()}
+            (root / "info.json").write_text(json.dumps({**info, "health": {"healthy": True}}))
+            hosts[root.name] = {"ansible_connection": "local", "app_release_root": str(root)}
+        common = {
+            "ansible_python_interpreter": sys.executable,
+            "app_release_name": "shop",
+            "app_env_problems": [],
+            "release_kept": kept,
+            **variables,
+        }
+        built = {
+            "ansible_connection": "local",
+            "app_build_result": {"artifact": "a.tar.gz", "manifest": {"id": "built"}},
+        }
+        groups = {"app": {"hosts": hosts}, "controller": {"hosts": {"localhost": built}}}
+        (tmp_path / "hosts.yml").write_text(json.dumps({"all": {"children": groups, "vars": common}}))
+        (tmp_path / "play.yml").write_text(json.dumps(plays))
+        done = ansible_playbook(
+            *(str(tmp_path / "play.yml"), "-i", str(tmp_path / "hosts.yml")),
+            ANSIBLE_COLLECTIONS_PATH=stub_collection(tmp_path, {"release_info": LOOK}),
+            ANSIBLE_STDOUT_CALLBACK="ansible.builtin.default",
+        )
+        return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("kept", "live", "deployed"),
+    [
+        ("live", ["r2", "r2"], "r2"),
+        pytest.param("live", ["r2", "r2b"], "r2", id="one content with two environments"),
+        ("2.0.0", ["r1", "r2"], "r2"),
+        pytest.param("r1", ["r1", "r2"], "r1", id="an older one that is said to work"),
+        pytest.param("", ["r2", "r1"], "built", id="an empty one is none"),
+    ],
+)
+def test_what_is_deployed_again(deploy_kept: Any, kept: str, live: list[str], deployed: str) -> None:
+    status, output = deploy_kept(kept, *live, rollback_accept_schema=kept == "r1")
+    assert status == 0, output
+    assert f"deploys {deployed}" in output
+
+
+def test_where_nothing_is_live_there_is_nothing_to_deploy_again(deploy_kept: Any) -> None:
+    status, output = deploy_kept("live", "none", "none")
+    assert status == 2
+    assert "Nothing is live on app1, so that it cannot be deployed with another environment." in output, output
+
+
+def test_hosts_that_serve_different_releases_have_no_live_one(deploy_kept: Any) -> None:
+    status, output = deploy_kept("live", "r2", "r1", "none")
+    assert status == 2
+    assert "Nothing was changed. On app1: the hosts serve different releases (app1 serves r2, app2 serves r1)" in output
+    assert "name the one that is meant, -e release_kept=ID" in output
+    assert "deploys" not in output
+
+
+@pytest.mark.parametrize(
+    ("live", "directory"),
+    [
+        ([TWO, TWO], "r2"),
+        pytest.param([ONE, TWO], "r2", id="the first host serves the older one already"),
+        pytest.param([ONE, TWO_AGAIN], "r2", id="and keeps the newer content with another environment"),
+        pytest.param([ONE, {**TWO, "sha256": "c"}], "r1", id="and does not keep the newer one"),
+        pytest.param([{**ONE, "schemaVersion": None}, TWO], "r2", id="and has no migrations"),
+    ],
+)
+def test_migrations_are_rolled_back_by_the_newest_release_of_the_fleet(
+    tmp_path: Path, live: list[dict[str, Any]], directory: str
+) -> None:
+    source = yaml.safe_load((ROOT / "playbooks" / "rollback.yml").read_text())
+    look = next(play for play in source if play["name"] == "Look before anything is changed")
+    say = [{"name": "Say", "ansible.builtin.debug": {"msg": "{{ db_migrate_directory }}"}}]
+    plan = task_of(look["tasks"], "See that the migrations can be rolled back")
+    (tmp_path / "play.yml").write_text(json.dumps([{**look, "tasks": [plan]}]))
+    hosts = {
+        f"app{number}": {
+            "ansible_connection": "local",
+            "app_release_root": "/srv/shop",
+            "app_release_info": {"live": each, "kept": [live[0], TWO]},
+            "app_release_chosen": ONE,
+            "rollback_migrations": True,
+        }
+        for number, each in enumerate(live, 1)
+    }
+    (tmp_path / "hosts.yml").write_text(json.dumps({"app": {"hosts": hosts}}))
+    done = ansible_playbook(
+        *(str(tmp_path / "play.yml"), "-i", str(tmp_path / "hosts.yml")),
+        ANSIBLE_COLLECTIONS_PATH=stub_collection(tmp_path, {}, {"db_migrate/rollback_plan": say}),
+        ANSIBLE_STDOUT_CALLBACK="ansible.builtin.default",
+    )
+    assert f"/srv/shop/releases/{directory}/migrations" in done.stdout, done.stdout
+    assert done.returncode == 0
+
+
+def test_an_older_release_is_not_deployed_on_a_schema_that_broke_it(deploy_kept: Any, choose: Any) -> None:
+    status, output = deploy_kept("r1", "r1", "r2")
+    assert status == 2
+    assert f"Nothing was changed. On app2: {OBSTACLE}. What to do: go back with the schema as well" in output, output
+    assert "On app1" not in output
+    # In the words of a rollback.
+    told = output.partition("On app2: ")[2].partition("(-e rollback_accept_schema=true)")[0]
+    older = {**information(OLD, OLD), "previous": {**ONE, "schemaObstacle": OBSTACLE}}
+    status, output = choose(app1=older)
+    assert status == 2
+    assert told in " ".join(output.split()), output

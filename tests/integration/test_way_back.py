@@ -56,6 +56,12 @@ def main():
 
 main()
 """
+#: In place of the module that asks where users ask.
+GATE = """#!/usr/bin/python
+from ansible.module_utils.basic import AnsibleModule
+names = "url host_header version healthy_threshold interval patience uptime"
+AnsibleModule({name: {"type": "raw"} for name in names.split()}).fail_json(msg="users are not answered")
+"""
 #: Modules and what they note.
 STUBS = {
     "release_activate": "'switch {release}'",
@@ -98,6 +104,7 @@ class Fleet:
             module: STUB.replace("WHAT.format(**arguments)", f"({what}).format(**arguments)")
             for module, what in STUBS.items()
         }
+        modules["health_gate"] = GATE
         self.collections = stub_collection(directory, modules, {"alb_target": BALANCER, "db_migrate/rollback": SCHEMA})
         for host in HOSTS:
             (directory / host).mkdir()
@@ -109,14 +116,24 @@ class Fleet:
             (self.directory / host / each).touch()
 
     def deploy(
-        self, playbook: str = "deploy", plan: list[list[str]] | None = None, stumbles: str = "", **variables: Any
+        self,
+        playbook: str = "deploy",
+        plan: list[list[str]] | None = None,
+        stumbles: str = "",
+        left: dict[str, Any] | None = None,
+        goes_on: bool = False,
+        extra: dict[str, Any] | None = None,
+        **variables: Any,
     ) -> list[str]:
-        """What happened once the fleet was on its way back, in this order; the run must have failed.
+        """What happened once the fleet was on its way back, in this order; the run must have failed, or goes on.
 
         Args:
             playbook: whose beginning and end it is.
             plan: the batches; empty: there is none, and everybody was switched.
-            stumbles: a host that fails when all hosts are switched.
+            stumbles: a host that fails when all hosts are switched, or ``fleet`` where users are not answered then.
+            left: facts of an earlier deployment of the same run; if there are any, the host stumbles before the switch.
+            goes_on: whether it may end well; then it is all that happened.
+            extra: variables of the command line.
             variables: of the play.
         """
         plan = PLAN if plan is None else plan
@@ -133,8 +150,16 @@ class Fleet:
         if not plan:
             role: dict[str, Any] = {"name": "roastify.ops.app_release", "tasks_from": "activate"}
             switch = {"ansible.builtin.include_role": role}
-        facts = {"ansible.builtin.set_fact": {"deploy_plan": plan}}
+        facts: list[dict[str, Any]] = [{"ansible.builtin.set_fact": {"deploy_plan": plan}}] if plan else []
         end = {"name": "Stumble", "ansible.builtin.fail": {"msg": "too late"}, "when": "inventory_hostname == stumbles"}
+        work = [begins, switch, end]
+        if stumbles == "fleet":
+            work.append(task_of(play["tasks"], "Ask where users ask"))
+        if left is not None:
+            work = [begins, end, switch] if left else work
+            choices = ("Choose the ids, the same for all hosts", "Choose id and batches, the same for all hosts")
+            choice = task_of(play["tasks"], choices[playbook == "rollback"])
+            facts = [{"ansible.builtin.set_fact": {"app_release_id": "r0", **left}}, choice, *facts]
         turn = {
             "ansible.builtin.shell": f"cd {self.directory}; echo {GOES_BACK} >> events; touch goes-back; "
             "for host in app*; do [ ! -e $host/'lose at once' ] || touch $host/lost; "
@@ -142,7 +167,8 @@ class Fleet:
             "delegate_to": "localhost",
             "run_once": True,
         }
-        own = {name: value for name, value in play["vars"].items() if name.startswith(("deploy_", "_told", "_bal"))}
+        names = ("_told", "_balanced", "_first", "_drains", "_bake", "_on_failure")
+        own = {name: play["vars"][name] for name in names if name in play["vars"]}
         plays = [
             {
                 "hosts": "app",
@@ -150,8 +176,11 @@ class Fleet:
                 "any_errors_fatal": play["any_errors_fatal"],
                 "vars": {
                     "app_release_name": "shop",
-                    "app_release_manifest": {"version": "2.0.0", "commit": "abc123"},
+                    "app_release_manifest": {"version": "2.0.0", "commit": "abc123", "sha256": "b"},
                     "app_release_id": "r2",
+                    "app_release_chosen": {"id": "r2"},
+                    "_app_release_new_id": "r2",
+                    "_somebody": "ann",
                     "app_release_deployed_by": "ann",
                     "app_release_deployment": "d1",
                     "app_release_lease": 900,
@@ -164,7 +193,7 @@ class Fleet:
                     **own,
                     **variables,
                 },
-                "tasks": [*([facts] if plan else []), {"block": [begins, switch, end], "rescue": [turn, back]}],
+                "tasks": [*facts, {"block": work, "rescue": [turn, back]}],
             }
         ]
         lost = f"'{self.directory}/' ~ inventory_hostname ~ '/lost'"
@@ -176,7 +205,9 @@ class Fleet:
             "app_release_info": {
                 "live": {"id": self.served, "version": "1.0.0"} if self.served else None,
                 "health": {"healthy": True} if self.served else None,
+                "kept": [],
             },
+            "app_env_validation": {"alike": []},
         }
         hosts = sorted(host for batch in plan or PLAN for host in batch)
         inventory = {"all": {"children": {"app": {"hosts": dict.fromkeys(hosts, local)}}}}
@@ -184,14 +215,15 @@ class Fleet:
         text = json.dumps(plays).replace('": "tasks/', f'": "{ROOT}/playbooks/tasks/')
         (self.directory / "play.yml").write_text(text)
         done = ansible_playbook(
-            *("-i", str(self.directory / "hosts.yml"), str(self.directory / "play.yml")),
+            *("-i", str(self.directory / "hosts.yml"), "-e", json.dumps(extra or {}), str(self.directory / "play.yml")),
             ANSIBLE_COLLECTIONS_PATH=self.collections,
             ANSIBLE_STDOUT_CALLBACK="ansible.builtin.default",
         )
         self.output = done.stdout + done.stderr
-        assert done.returncode != 0, self.output
+        assert done.returncode != 0 or goes_on, self.output
         events = (self.directory / "events").read_text().splitlines()
-        events = events[events.index(GOES_BACK) + 1 :]
+        if not goes_on:
+            events = events[events.index(GOES_BACK) + 1 :]
         return _together(event for event in events if "lock" not in event and "failed" not in event)
 
     def live(self) -> dict[str, str]:
@@ -315,6 +347,59 @@ def test_with_the_policy_stop_who_is_well_stays(fleet: Fleet) -> None:
     assert fleet.live() == {"app1": "r2", "app2": "r2", "app3": "r1", "app4": "r1"}
 
 
+@pytest.mark.parametrize("playbook", ["deploy", "rollback"])
+def test_what_an_earlier_deployment_of_the_run_left_decides_nothing(fleet: Fleet, playbook: str) -> None:
+    left = {
+        "deploy_past_return": True,
+        "deploy_begun": True,
+        "deploy_left": True,
+        "deploy_failure": "of yesterday",
+        "deploy_failure_cause": "of yesterday",
+        "app_release_activation": {"changed": True},
+        "app_release_reversion": {"failed": True},
+        "db_migrate_result": {"changed": True},
+    }
+    assert fleet.deploy(playbook, stumbles="app2", left=left, db_migrate_on_failure="rollback") == [], fleet.output
+    assert "This host serves 1.0.0 as before, release r1" in fleet.output, fleet.output
+    for wrong in ("of yesterday", "This host keeps", "IT COULD NOT BE RETURNED"):
+        assert wrong not in fleet.output
+
+
+def test_a_rollback_after_a_deployment_of_the_same_run_switches_to_its_own_release(fleet: Fleet) -> None:
+    fleet.order("app4", "fail switch r2")
+    fleet.deploy("rollback", left={}, stumbles="app4")
+    assert "app1 switch r2" in (fleet.directory / "events").read_text(), fleet.output
+
+
+def test_with_the_policy_stop_all_stay_where_it_is_the_fleet_that_fails(fleet: Fleet) -> None:
+    gate = {"healthcheck_gate_url": "http://127.0.0.1:1/", "app_release_verify_version": False}
+    events = fleet.deploy(stumbles="fleet", deploy_on_failure="stop", **gate)
+    assert not [event for event in events if "switch" in event], fleet.output
+    assert set(fleet.live().values()) == {"r2"}
+    assert fleet.closed() == list(HOSTS)
+    assert "users are not answered" in fleet.output
+    assert "IT COULD NOT BE RETURNED" not in fleet.output
+
+
+def test_with_the_policy_continue_a_host_that_serves_nothing_stays_out_of_the_load_balancer(fleet: Fleet) -> None:
+    fleet.served = ""
+    for host in HOSTS:
+        (fleet.directory / host / "live").write_text("")
+    fleet.order("app3", "fail switch r2")
+    events = fleet.deploy(deploy_on_failure="continue", goes_on=True)
+    registered = [event for event in events if "registered" in event]
+    assert registered == ["app1 registered", "app2 registered", "app4 registered"], fleet.output
+    assert {host: fleet.live()[host] for host in ("app2", "app3", "app4")} == {"app2": "r2", "app3": "", "app4": "r2"}
+
+
+def test_a_rollback_takes_no_policy_of_a_deployment(fleet: Fleet) -> None:
+    fleet.order("app3", "fail switch r2")
+    events = fleet.deploy("rollback", extra={"deploy_on_failure": "continue", "deploy_drain": True})
+    assert "app1 switch r1" in events, fleet.output
+    assert set(fleet.live().values()) == {"r1"}
+    assert "drained" not in (fleet.directory / "events").read_text()
+
+
 #: A deployment that migrated, on its first host.
 MIGRATED = {
     "db_migrate_on_failure": "rollback",
@@ -345,3 +430,44 @@ def test_the_schema_stays_for_whoever_may_need_it(
     events = fleet.deploy(**MIGRATED, **variables)
     assert not [event for event in events if "schema back" in event], fleet.output
     assert "were not rolled back; see above" in fleet.output
+
+
+@pytest.mark.parametrize(
+    ("does", "past_return"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", True),
+        ("raise RuntimeError", True),
+        ("module.fail_json(msg='in the middle', changed=True, rolled_back=[{}])", True),
+        ("module.fail_json(msg='before it began', changed=False, rolled_back=[])", False),
+        ("module.exit_json(changed=True, rolled_back=[{}])", True),
+        ("module.exit_json(changed=False, rolled_back=[])", False),
+        # What failed came before it.
+        ("", False),
+    ],
+)
+def test_the_newer_release_comes_back_only_where_its_schema_is_known_to_be_whole(
+    tmp_path: Path, does: str, past_return: bool
+) -> None:
+    stub = "#!/usr/bin/python\nfrom ansible.module_utils.basic import AnsibleModule\nmodule = AnsibleModule({})\n"
+    source = yaml.safe_load((ROOT / "playbooks" / "rollback.yml").read_text())
+    play = next(play for play in source if "Take the lock" in json.dumps(play))
+    begins, ends = (
+        task_of(play["tasks"], name)
+        for name in ("Note that the newer schema may be gone", "Note whether a part of it may be gone")
+    )
+    step = {"roastify.ops.pg_migrate": {}, "register": "db_migrate_result"}
+    # As the playbook sets it when it begins.
+    variables = {"db_migrate_result": {}}
+    if not does:
+        step = {"name": "Back up", "ansible.builtin.fail": {}}
+    say = {"ansible.builtin.debug": {"msg": "past return: {{ deploy_past_return }}"}}
+    block = {"block": [begins, step], "always": [ends, say]}
+    plays = [{"hosts": "localhost", "gather_facts": False, "vars": variables, "tasks": [block]}]
+    (tmp_path / "play.yml").write_text(json.dumps(plays))
+    done = ansible_playbook(
+        *("-i", "localhost,", "-c", "local", "-e", f"ansible_python_interpreter={sys.executable}"),
+        str(tmp_path / "play.yml"),
+        ANSIBLE_COLLECTIONS_PATH=stub_collection(tmp_path, {"pg_migrate": stub + does}),
+        ANSIBLE_STDOUT_CALLBACK="ansible.builtin.default",
+    )
+    assert f"past return: {past_return}" in done.stdout, done.stdout
