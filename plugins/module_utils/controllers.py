@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who deploys from where: enough to tell later, on the same machine, whether that process is still alive."""
+"""Who deploys from where: enough to tell later, on the same machine, whether that process is still alive; and when."""
 
 from __future__ import annotations
 
@@ -33,6 +33,17 @@ def is_dead(controller: Mapping[str, Any]) -> bool:
     if not machine or controller.get("machine") != machine:
         return False
     return _started(int(controller.get("pid") or 0)) != controller.get("started")
+
+
+def clock_skew(clock: float, asked: float, answered: float) -> float:
+    """How far the clock of a host is away from this machine's, in seconds, as far as that is beyond doubt.
+
+    Args:
+        clock: what it said, in seconds since 1970.
+        asked: when it was asked, by the clock of this machine.
+        answered: when its answer was here.
+    """
+    return max(asked - clock, clock - answered, 0.0)
 
 
 def _machine() -> str:

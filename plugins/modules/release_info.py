@@ -152,6 +152,10 @@ clock:
   description: Seconds since 1970 by the host's clock.
   returned: always
   type: float
+clock_skew:
+  description: Seconds that it is away from the controller's clock, as far as the time for the answer leaves no doubt.
+  returned: always
+  type: float
 problems:
   description: What stands in the way of a deployment, each as a sentence with its remedy.
   returned: always

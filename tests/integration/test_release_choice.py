@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +129,7 @@ def deploy_kept(tmp_path: Path) -> Any:
             root = tmp_path / f"app{number}"
             root.mkdir()
             older = {**ONE, "schemaObstacle": None if identifier == "r1" else OBSTACLE}
-            info = {"live": releases.get(identifier), "kept": [older, TWO, TWO_AGAIN], "clock": time.time()}
+            info = {"live": releases.get(identifier), "kept": [older, TWO, TWO_AGAIN], "clock_skew": 0}
             (root / "info.json").write_text(json.dumps({**info, "health": {"healthy": True}}))
             hosts[root.name] = {"ansible_connection": "local", "app_release_root": str(root)}
         common = {
