@@ -101,7 +101,7 @@ def _row(
     live = info["live"] or {}
     if live.get("id") == release:
         action = "nothing: it is live"
-    elif any(kept["id"] == release for kept in info["kept"]):
+    elif any(kept["id"] == release and _is_whole(kept) for kept in info["kept"]):
         action = "switch: it is here"
     elif _is_here(info, manifest):
         action = "share files, switch"
@@ -122,7 +122,12 @@ def _row(
 
 
 def _is_here(info: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
-    return any(kept["sha256"] == manifest["sha256"] for kept in info["kept"])
+    return any(kept["sha256"] == manifest["sha256"] and _is_whole(kept) for kept in info["kept"])
+
+
+def _is_whole(kept: Mapping[str, Any]) -> bool:
+    """Whether nothing is known to be damaged in a release on the host: what is, staging counts as absent."""
+    return kept.get("intact") is not False
 
 
 def _bytes_wanted(manifest: Mapping[str, Any]) -> int:

@@ -101,6 +101,10 @@ findings:
   returned: always
   type: list
   elements: dict
+deployed:
+  description: The record of the deployment or rollback that brought the live release; null if none says so.
+  returned: always
+  type: dict
 journal:
   description: The newest records of the journal, oldest first.
   returned: always
@@ -171,6 +175,7 @@ from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.roastify.ops.plugins.module_utils import (
+    deployments,
     doctor,
     releases,
     schema_compatibility,
@@ -196,6 +201,11 @@ def node_version():
     except (OSError, subprocess.SubprocessError):
         return None
     return outcome.stdout.strip().lstrip("v")
+
+
+def is_about(record, live):
+    """Whether a record says how the live release came to serve."""
+    return record.release == live and record.status == deployments.SUCCEEDED
 
 
 def main():
@@ -291,6 +301,7 @@ def main():
         ],
         damage={release: releases.shown(lines) for release, lines in examination.damage.items()},
         findings=None if found is None else [finding.as_dict() for finding in found],
+        deployed=next((record.as_dict() for record in reversed(records) if is_about(record, live_id)), None),
         journal=[record.as_dict() for record in records[-module.params["journal_entries"] :]],
         lock=read_lock(host),
         health=dict(healthy=answer.problem() is None, version=answer.version, answer=answer.describe())

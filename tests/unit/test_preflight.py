@@ -37,6 +37,14 @@ def test_what_is_here_needs_no_space():
     assert preflight.problems(host(free_bytes=0, kept=[{"id": "r1", "sha256": "new"}]), MANIFEST) == []
 
 
+def test_what_is_damaged_counts_as_absent():
+    damaged = host(free_bytes=0, kept=[{"id": "r2", "sha256": "new", "intact": False}])
+    (problem,) = preflight.problems(damaged, MANIFEST)
+    assert problem.startswith("not enough space: 0 MiB free, 96 MiB needed")
+    (row,) = preflight.plan({"app1": damaged}, MANIFEST, "r2", [["app1"]])
+    assert (row["to do"], row["MiB needed"]) == ("transfer, switch", 96)
+
+
 def test_the_plan_says_what_happens_on_each_host():
     fleet = {
         "app1": host(live={"id": "r2", "version": "2"}, kept=[{"id": "r2", "sha256": "new"}]),
