@@ -21,12 +21,15 @@ LINES = 20
 #: A line of JSON with a stack trace in it can be longer than anybody wants to read at once.
 _LINE_LENGTH = 600
 #: Bytes at the end of a log file that are looked at.
-_TAIL = 16_384
+TAIL = 16_384
 #: Names of variables whose values are secrets, whatever the schema says of them.
 _SECRET_NAME = re.compile(
-    r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|PRIVATE|DSN|WEBHOOK|(DATABASE|REDIS|MONGO\w*|AMQP|RABBITMQ|SMTP)_UR[IL]",
+    r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|PRIVATE|DSN|WEBHOOK|SALT|PEPPER|AUTH(?!OR)|SIGNING|(^|_)SK(_|$)"
+    r"|(DATABASE|REDIS|MONGO\w*|AMQP|RABBITMQ|SMTP)_UR[IL]",
     re.IGNORECASE,
 )
+#: What looks like one, whatever its name: long, of letters and digits, and no host, path or sentence.
+_SECRET_VALUE = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9+=_]{20,}")
 #: What stands before the host of a URL (RFC 3986, section 3.2.1), whatever the name of the variable.
 _URL_PASSWORD = re.compile(r"(?<=://)([^\s/@:]*):([^\s/@]+)(?=@)")
 #: Shorter values ("true", "5432") would mask half of a log without hiding anything.
@@ -51,13 +54,26 @@ def secrets_of(*releases: Release | None) -> list[str]:
         with contextlib.suppress(OSError):
             values = dotenv.to_mapping(dotenv.parse(dotenv.decode(release.environment.read_bytes())))
             found.update(
-                value for name, value in values.items() if _SECRET_NAME.search(name) and len(value) >= _SECRET_LENGTH
+                value
+                for name, value in values.items()
+                if (_SECRET_NAME.search(name) and len(value) >= _SECRET_LENGTH) or _SECRET_VALUE.fullmatch(value)
             )
             for value in values.values():
                 found.update(match[2] for match in _URL_PASSWORD.finditer(value) if len(match[2]) >= _SECRET_LENGTH)
     # As they stand in an entry of JSON, too.
     found |= {json.dumps(value, ensure_ascii=ascii)[1:-1] for value in found for ascii in (True, False)}
     return sorted(found, key=len, reverse=True)
+
+
+def whole_lines(text: bytes, is_cut: bool) -> list[str]:
+    """Lines of a log of which the end was read.
+
+    Args:
+        text: the end.
+        is_cut: whether it may begin in the middle of a line: half a secret is not known for one.
+    """
+    lines = text.decode("utf-8", "replace").splitlines()
+    return lines[1:] if is_cut else lines
 
 
 def masked(lines: Sequence[str], *releases: Release | None) -> list[str]:
@@ -145,8 +161,9 @@ class ApplicationLog:
         for path, start in starts.items():
             if path.exists():
                 with path.open("rb") as stream:
-                    stream.seek(max(start, path.stat().st_size - _TAIL))
-                    lines += stream.read().decode("utf-8", "replace").splitlines()
+                    begin = max(start, path.stat().st_size - TAIL)
+                    stream.seek(begin)
+                    lines += whole_lines(stream.read(), begin > start)
         return lines
 
 

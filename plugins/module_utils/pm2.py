@@ -8,6 +8,7 @@ PM2 is told what to run and asked what runs; whether that serves is never asked 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
@@ -211,7 +212,9 @@ class Pm2:
         """
         if self.is_up():
             return False
-        subprocess.run(["systemctl", "restart", self.service], capture_output=True, check=False, timeout=COMMAND_LIMIT)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # whether it came up is seen below
+            command = ["systemctl", "restart", self.service]
+            subprocess.run(command, capture_output=True, check=False, timeout=COMMAND_LIMIT)
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline:
             if self.is_up():

@@ -83,9 +83,9 @@ def _die_with_parent() -> None:
 def _tail(stream: IO[bytes]) -> list[str]:
     stream.flush()
     size = os.fstat(stream.fileno()).st_size
-    start = max(size - 16_384, 0)
-    text = os.pread(stream.fileno(), 16_384, start).decode("utf-8", "replace")
-    return text.splitlines()[-application_log.LINES :]
+    start = max(size - application_log.TAIL, 0)
+    text = os.pread(stream.fileno(), application_log.TAIL, start)
+    return application_log.whole_lines(text, start > 0)[-application_log.LINES :]
 
 
 @contextlib.contextmanager
@@ -381,14 +381,16 @@ class Switch:
             reserve.give(self.host.root)
         self.host.settle()
         self.announce(live)
-        old = sorted({worker.name for worker in workers if self._serves(worker, live)})
-        # What else there is was left by a killed run: it must not stand in the way. But what a return goes to may be
-        # all that serves well, and new workers of it have yet to show that they do.
+        serves = any(self._serves(worker, live) for worker in workers)
+        # What is not of the live release was left by a killed run: it must not stand in the way. But workers of the
+        # live one may be down for a moment, and PM2 about to start them again; and what a return goes to may be all
+        # that serves well, while new workers of it have yet to show that they do.
+        own = {worker.name for worker in workers if live and worker.directory == str(live.directory)}
         goal = {worker.name for worker in workers if self.back and self._serves(worker, self.release)}
-        leftovers = sorted({worker.name for worker in workers} - set(old) - goal)
+        leftovers = sorted({worker.name for worker in workers} - own - goal)
         self.pm2.delete(leftovers)
         remaining = [worker for worker in workers if worker.name not in leftovers]
-        if not heal and old and live is not None and live.id == self.release.id:
+        if not heal and serves and live is not None and live.id == self.release.id:
             return Outcome(bool(leftovers), live, [])
         done = self.is_done(remaining, live) if leftovers else None
         if done is not None:
@@ -414,7 +416,8 @@ class Switch:
     def _join(self, generation: str, live: Release | None, log: ApplicationLog) -> list[str]:
         """Start the new generation on the live port, see every worker of it answer well, and rename the link."""
         try:
-            evidence = self._see_all(generation, self.pm2.start(self.release.directory, generation))
+            workers = self.pm2.start(self.release.directory, generation)
+            evidence = self._see_all(generation, workers, self._is_mistakable(live))
             self.confirm(live)
             if not any(worker.name == generation and worker.running for worker in self.pm2.workers()):
                 raise OperationError(
@@ -435,13 +438,17 @@ class Switch:
             self.pm2.delete([generation])
             raise
 
+    def _is_mistakable(self, live: Release | None) -> bool:
+        """Whether answers of what is live pass for those of the new generation, where they name no worker."""
+        return live is not None and (not self.service.verify_version or live.version == self.release.version)
+
     def _crashes(self, generation: str) -> str:
         """What PM2 knows of the ends of a generation's workers."""
         workers = [worker for worker in self.pm2.workers() if worker.name == generation]
         codes = sorted({str(worker.exit_code) for worker in workers if worker.exit_code is not None})
         return f" with exit code {' and '.join(codes)}" if codes else ""
 
-    def _see_all(self, generation: str, workers: list[Worker]) -> list[str]:
+    def _see_all(self, generation: str, workers: list[Worker], mistakable: bool) -> list[str]:
         failure = f"release {self.release.id} (version {self.release.version}) failed on the live port"
         remedy = "mend the release and deploy again; its workers were removed, the old version serves"
         if not workers:
@@ -452,6 +459,7 @@ class Switch:
         anonymous = self.service.wanted * len(workers)
         bad = health.Gate()
         silent = set(missing)
+        unproven = 0
         deadline = time.monotonic() + self.service.patience
         last = "none"
         while missing and anonymous:
@@ -459,8 +467,8 @@ class Switch:
             last = answer.describe()
             problem = answer.problem(version)
             if answer.worker is None:
-                if problem is None:
-                    anonymous -= 1
+                unproven += problem is None and mistakable
+                anonymous -= problem is None and not mistakable
             elif answer.worker in missing:
                 silent.discard(answer.worker)
                 if problem:
@@ -476,6 +484,13 @@ class Switch:
                     f"{failure}: worker {gone[0]} ended while it was starting{self._crashes(generation)}",
                     remedy,
                     bad.evidence(),
+                )
+            if time.monotonic() > deadline and unproven:
+                raise OperationError(
+                    f"{failure}: {unproven} answers were healthy, but named no worker, and what is live has the same "
+                    "version: they may all have been its own",
+                    f"set pm2_preload: true and run the setup playbook, or have the application answer with header "
+                    f"{health.WORKER_HEADER}, its process id; the old version serves",
                 )
             if time.monotonic() > deadline:
                 raise OperationError(

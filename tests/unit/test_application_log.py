@@ -37,6 +37,21 @@ def test_secrets_of_both_releases_are_masked_and_long_lines_cut(host):
     assert len(lines[1]) < 700
 
 
+def test_what_looks_like_a_secret_is_one_whatever_its_name(host):
+    release = host.release("a")
+    names = "SESSION_SALT=salt-of-the-earth\nSTRIPE_SK=sk_live_1\nLICENCE=a1B2c3D4e5F6g7H8i9J0\n"
+    release.environment.write_text(f"{names}DB_HOST=db-1.internal.example.com\nDESIGN=classic\n")
+    line = "salt-of-the-earth sk_live_1 a1B2c3D4e5F6g7H8i9J0 db-1.internal.example.com classic"
+    assert application_log.masked([line], release) == ["******** ******** ******** db-1.internal.example.com classic"]
+
+
+def test_a_line_that_was_cut_is_left_out_since_half_a_secret_is_not_known_for_one(host, tmp_path):
+    pm2 = Logs(tmp_path)
+    pm2.out_file.write_bytes(b"first hunter2-hunter2" + b"." * (application_log.TAIL - 15) + b"\nlast\n")
+    log = application_log.ApplicationLog(pm2, host.release("a"))
+    assert log.tail() == ["last"]
+
+
 def test_shows_what_was_logged_since(host, tmp_path):
     pm2 = Logs(tmp_path)
     pm2.out_file.write_text("before\n")

@@ -248,8 +248,37 @@ def test_killed_between_two_generations_of_itself_it_is_replaced_by_a_third(host
 
 
 def test_without_worker_headers_good_answers_are_counted(host):
+    assert switch(host, List(host), "b", service(worker=None)).run().changed
+
+
+def test_and_those_of_another_version_than_what_is_live(host):
     host.link.symlink_to("releases/a")
-    assert switch(host, List(host, "a"), "b", service(worker=None)).run().changed
+    manifest = host.releases / "b" / ".release.json"
+    manifest.write_text(json.dumps({"id": "b", "version": "2"}))
+    assert switch(host, List(host, "a"), "b", service(worker=None, version="2")).run().changed
+
+
+def test_but_not_where_what_is_live_may_have_given_them(host):
+    host.link.symlink_to("releases/a")
+    processes = List(host, "a")
+    with pytest.raises(OperationError, match="named no worker") as caught:
+        switch(host, processes, "b", service(worker=None)).run()
+    assert "pm2_preload: true" in caught.value.remedy
+    assert [worker.name for worker in processes.list] == ["shop-a"]
+
+
+def test_workers_of_the_live_release_that_are_down_are_left_for_pm2_to_start_again(host):
+    """The database was away, and they wait for their next start; what was deployed does not start either."""
+    host.link.symlink_to("releases/a")
+    processes = List(host, "a")
+    processes.list = [dataclasses.replace(processes.list[0], status="waiting restart", pid=0)]
+    processes.started_pid = GONE
+    with pytest.raises(OperationError):
+        switch(host, processes, "b").run()
+    assert [worker.name for worker in processes.list] == ["shop-a"]
+    processes.started_pid = ALIVE
+    assert switch(host, processes, "b").run().changed
+    assert [worker.name for worker in processes.list] == ["shop-b"]
 
 
 def test_a_dry_run_touches_nothing(host):
