@@ -48,6 +48,8 @@ unit: setup-tests ## Test the Python code
 integration: setup-tests ## Test against real services: PostgreSQL, HTTP
 	@echo "==> integration"; $(engine) $(pytest) $(two) tests/integration
 
+# Not in UTC, where the hosts are: who deploys is somewhere else.
+molecule: export TZ := Europe/Berlin
 molecule: setup-tests ## Test the roles on a fleet of their own; it is removed at the end, also after a failure
 	@echo "==> molecule"; $(engine) trap 'molecule destroy; exit 130' INT TERM; rm -f .cache/molecule-failures; \
 	  molecule test --destroy=always || { status=$$?; cat .cache/molecule-failures 2>/dev/null; exit $$status; }
