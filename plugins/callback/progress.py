@@ -129,34 +129,39 @@ class CallbackModule(DefaultCallback):
             return
         # Events come from two threads of Ansible, one at a time; the ticker is a third.
         self._lock = threading.Lock()
-        self._progress = progress.Progress(time.monotonic, bool(context.CLIARGS.get("check")))
         self._shared = {"live": False}
         self._streams = None
         self._drawn = 0.0
-        self._stop = threading.Event()
-        self._ticker = None
+        # How many of the playbooks of the command have begun, and what Ansible had counted when the newest one did.
+        self._begun = 0
+        self._counted = {}
         self._steps = {}
         self._items = {}
-        self._error = None
+        self._begin()
 
     # -- events ---------------------------------------------------------------------------------------
 
     def v2_playbook_on_start(self, playbook):
-        playbooks = context.CLIARGS.get("args") or ("playbook",)
+        first = not self._begun
         with self._lock:
+            # One command may have several playbooks, and each is told as a run of its own: it has its own end.
+            self._end_live()
+            self._begin()
+            self._begun += 1
             self._begin_live()
-            self._show(self._progress.start(" ".join(map(_short, playbooks)), time.strftime("%Y-%m-%d %H:%M:%S %Z")))
-        # A run that is interrupted, or ended by an error of Ansible, never gets to its statistics. What the error was
-        # Ansible tells its display only.
-        self._hear_errors()
-        atexit.register(self._leave)
-        # Ansible forks a process for each step on each host, and each would load these anew: a fifth of the processor
-        # time of a deployment to three hosts.
-        for loader, names in EVERYDAY.items():
-            for name in names:
-                loader.get(name, class_only=True)
-        self._ticker = threading.Thread(target=self._tick, name="progress", daemon=True)
-        self._ticker.start()
+            lines = self._progress.start(_short(self._playbook()), time.strftime("%Y-%m-%d %H:%M:%S %Z"))
+            self._show(lines if first else [progress.Line(""), *lines])
+        if first:
+            # A run that is interrupted, or ended by an error of Ansible, never gets to its statistics. What the error
+            # was Ansible tells its display only.
+            self._hear_errors()
+            atexit.register(self._leave)
+            # Ansible forks a process for each step on each host, and each would load these anew: a fifth of the
+            # processor time of a deployment to three hosts.
+            for loader, names in EVERYDAY.items():
+                for name in names:
+                    loader.get(name, class_only=True)
+        threading.Thread(target=self._tick, args=(self._stop,), name="progress", daemon=True).start()
 
     def v2_playbook_on_play_start(self, play):
         self._play = play  # the default callback keeps it, too
@@ -247,12 +252,32 @@ class CallbackModule(DefaultCallback):
         """Handlers tell themselves when they run."""
 
     def v2_playbook_on_stats(self, stats):
-        statistics = {host: stats.summarize(host) for host in sorted(stats.processed)}
+        counted = {host: stats.summarize(host) for host in sorted(stats.processed)}
+        statistics = {}
+        for host, counts in counted.items():
+            # Ansible counts on from one playbook of a command to the next.
+            before = self._counted.get(host)
+            since = {what: count - (before or {}).get(what, 0) for what, count in counts.items()}
+            if before is None or any(since.values()):
+                statistics[host] = since
+        self._counted = counted
         with self._lock:
             self._end_live()
-            self._show(self._progress.end(statistics, _next_commands(statistics)))
+            self._show(self._progress.end(statistics, _next_commands(statistics, self._playbook())))
 
     # -- inside ---------------------------------------------------------------------------------------
+
+    def _begin(self):
+        """Know nothing yet of the playbook that begins."""
+        self._progress = progress.Progress(time.monotonic, bool(context.CLIARGS.get("check")))
+        # Each ticker has its own: one that was told to stop stays stopped.
+        self._stop = threading.Event()
+        self._error = None
+
+    def _playbook(self):
+        """The playbook that is under way, as it was typed."""
+        playbooks = context.CLIARGS.get("args") or ("playbook",)
+        return playbooks[min(max(self._begun, 1), len(playbooks)) - 1]
 
     def _take(self, result, kind):
         told = result.result
@@ -348,12 +373,12 @@ class CallbackModule(DefaultCallback):
             with contextlib.suppress(OSError):
                 sys.stdout.flush()
 
-    def _tick(self):
+    def _tick(self, stop):
         heartbeat = self.get_option("heartbeat")
-        while not self._stop.wait(TICK):
+        while not stop.wait(TICK):
             # An event may end the run while this waits for the lock.
             with self._lock:
-                if self._stop.is_set():
+                if stop.is_set():
                     return
                 if self._streams:
                     self._draw()
@@ -369,7 +394,7 @@ class CallbackModule(DefaultCallback):
                 # Ansible has shown it with all its causes; here it is the end of the run.
                 reason = str(error) or type(error).__name__
                 place = ", ".join(map(_short, progress.places_of(error)[-1:]))
-            self._show(self._progress.interrupted(_next_commands({}), reason, place))
+            self._show(self._progress.interrupted(_next_commands({}, self._playbook()), reason, place))
 
     def _hear_errors(self):
         """Keep the newest error that the display is told: if it ended the run, nothing else says so."""
@@ -434,9 +459,9 @@ def _short(playbook):
     return str(path.relative_to(Path.cwd())) if path.is_absolute() and Path.cwd() in path.parents else playbook
 
 
-def _next_commands(statistics):
-    """What helps after a failure, for the playbook and inventory that were asked for."""
-    playbook = Path((context.CLIARGS.get("args") or ("",))[0])
+def _next_commands(statistics, playbook):
+    """What helps after a failure of a playbook, for the inventory that was asked for."""
+    playbook = Path(playbook)
     # As a playbook of this checkout, or of the collection where it is installed.
     beside = [playbook.parent / "playbooks" / "status.yml", playbook.parent / "status.yml"]
     status = next((str(path) for path in beside if path.is_file()), "roastify.ops.status")

@@ -204,6 +204,27 @@ def without_times(lines):
     return re.sub(r"\d\d:\d\d|\d+(\.\d)? (s|min)\b|\d{4}-\d\d-\d\d.*| +(?= )", "", text).strip()
 
 
+def interrupted(project, *playbooks):
+    """Output and errors of a run that is interrupted once it says that it waits for app1."""
+    process = subprocess.Popen(
+        project.command(*playbooks),
+        cwd=project.directory,
+        env=project.environment(ANSIBLE_PROGRESS_HEARTBEAT="1"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # It waits, and says so.
+    for line in process.stdout:
+        if "waiting for app1" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    return output, errors
+
+
 @pytest.fixture
 def project(tmp_path):
     return Project(tmp_path)
@@ -498,26 +519,36 @@ def test_more_verbosity_is_the_default_output(project):
 
 def test_an_interrupted_run_says_where_it_was_and_what_next(project):
     project.write("wait.yml", "- name: Wait\n  hosts: app1\n  gather_facts: false\n  tasks:\n    - command: sleep 60\n")
-    process = subprocess.Popen(
-        project.command("wait.yml"),
-        cwd=project.directory,
-        env=project.environment(ANSIBLE_PROGRESS_HEARTBEAT="1"),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    # It waits, and says so.
-    for line in process.stdout:
-        if "waiting for app1" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode != 0
+    output, errors = interrupted(project, "wait.yml")
     assert re.search(r"wait.yml was INTERRUPTED after \d.* in command; no answer yet from app1", output), (
         output + errors
     )
     assert "ansible-playbook -i hosts.yml roastify.ops.status" in output
+
+
+def test_every_playbook_of_one_command_is_told_as_a_run_of_its_own(project):
+    play = "- hosts: {0}\n  gather_facts: false\n  tasks:\n    - command: sleep {1}\n"
+    project.write("setup.yml", play.format("app", 0))
+    project.write("wait.yml", play.format("app1", 2))
+    status, output = project.watch("setup.yml", "wait.yml")
+    first, second = "\n".join(screen(output)).split("\nwait.yml, ")
+    assert status == 0
+    assert first.startswith("setup.yml, ") and "setup.yml: done in" in first and "wait.yml" not in first
+    assert "wait.yml: done in" in second and "setup.yml" not in second
+    # Ansible counts on from one playbook to the next.
+    assert re.search(r"^app1 +ok +1 +\d", second, re.MULTILINE) and "app2" not in second
+    # And what is under way is still shown.
+    assert re.search(r"\r\x1b\[K00:0[12]  command  [12]\.\d s; waiting for app1", output.split("wait.yml, ")[1])
+
+
+def test_the_second_playbook_of_a_command_can_be_interrupted(project):
+    play = "- hosts: {0}\n  gather_facts: false\n  tasks:\n    - command: sleep {1}\n"
+    project.write("setup.yml", play.format("app2", 0))
+    project.write("wait.yml", play.format("app1", 60))
+    output, errors = interrupted(project, "setup.yml", "wait.yml")
+    said = r"^wait.yml was INTERRUPTED after \d.* in command; no answer yet from app1"
+    assert re.search(said, output, re.MULTILINE), output + errors
+    assert output.count("INTERRUPTED") == 1
 
 
 def test_a_broken_template_of_the_inventory_is_told_with_file_and_line(project):
