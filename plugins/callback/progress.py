@@ -15,7 +15,8 @@ description:
     fail or take long.
   - On a terminal the last line shows what is under way. Elsewhere there are only plain lines with the elapsed time.
   - Of a result only the message, the health answers, the release, file and line of a value that could not be used and,
-    with C(--diff), the difference are shown. With C(-v) and more it does what
+    with C(--diff), the difference are shown; of a module that ended without an answer, killed for instance, the exit
+    code and the last line of its standard error. With C(-v) and more it does what
     P(ansible.builtin.default#callback) does, and shows results in full.
   - Colours follow E(NO_COLOR), E(ANSIBLE_NOCOLOR) and E(ANSIBLE_FORCE_COLOR); without colours there is no live line.
 requirements:

@@ -3,8 +3,8 @@
 """What an operator reads while a playbook runs: events go in, lines for people come out.
 
 It knows nothing of Ansible and writes nothing itself. The callback ``progress`` translates events into `Step` and
-`Outcome` and shows the lines. Of a result only its message, its health answers and its release are ever told, so that
-no argument and no other value of a task can show a secret.
+`Outcome` and shows the lines. Of a result only its message, its health answers and its release are ever told, and of a
+module that was killed how it ended, so that no argument and no other value of a task can show a secret.
 """
 
 from __future__ import annotations
@@ -31,8 +31,12 @@ TRIES_TOLD = 5
 REMEMBERED = 100
 #: Messages of modules and of Ansible that say less than the result, which is not shown here.
 SAYS_LITTLE = re.compile(
-    r"^(non-zero return code|module failure|one or more items failed|hidden)|see stdout/stderr", re.I
+    r"^(non-zero return code|module failure|one or more items failed|hidden)|see stdout/stderr"
+    r"|ended on the host without an answer",
+    re.I,
 )
+#: What ansible-core 2.19 and later say of a module that ended without a result.
+NO_RESULT = "Module result deserialization failed"
 #: First words of the failures that only follow another one (playbooks/tasks/abandon.yml, app_release/tasks/lock.yml).
 FOLLOWS = re.compile(r"^(failed elsewhere|another host)\b", re.I)
 REMEDY = re.compile(r"What to do:[ \t]*(\S.*)")
@@ -720,7 +724,10 @@ def text_of(result: Mapping[str, Any]) -> str:
     Args:
         result: the result of a task or of an item of its loop.
     """
-    return HIDDEN if _is_hidden(result) else _readable(result.get("msg"))
+    if _is_hidden(result):
+        return HIDDEN
+    text = _readable(result.get("msg"))
+    return _killed(result) if NO_RESULT in text else text
 
 
 def spoken_by(result: Mapping[str, Any]) -> str:
@@ -797,6 +804,20 @@ def releases_of(result: Mapping[str, Any]) -> tuple[Release | None, Release | No
     if "previous" in result and "release" in result:
         return _release(result["previous"]), _release(result["release"])
     return None, None
+
+
+def _killed(result: Mapping[str, Any]) -> str:
+    """What is known of a module that ended without a result, in the words of playbooks/tasks/abandon.yml.
+
+    Of the rest of its output nothing is told: it may be anything.
+    """
+    stderr = result.get("module_stderr")
+    lines = stderr.strip().splitlines() if isinstance(stderr, str) else []
+    return (
+        f"it ended on the host without an answer, exit code {result.get('rc', 'unknown')}: it was killed, or could not "
+        f"start. What to do: look for the reason (memory: journalctl -k; Python: {lines[-1] if lines else 'nothing'}), "
+        "then run the same command again"
+    )
 
 
 def _is_hidden(result: Mapping[str, Any]) -> bool:

@@ -461,6 +461,36 @@ def test_a_host_that_does_not_answer(project):
     assert "  1. see why a host does not answer:\n     ansible -i hosts.yml away -m ping -vvv\n" in output
 
 
+def test_a_module_that_is_killed_on_the_host(project):
+    project.write("python", f"#!/bin/sh\necho {SECRET} >&2\necho no memory >&2\nexit 137\n")
+    (project.directory / "python").chmod(0o700)
+    project.write(
+        "killed.yml",
+        """
+- hosts: app1
+  gather_facts: false
+  vars: {ansible_python_interpreter: "{{ playbook_dir }}/python"}
+  tasks:
+    - name: Hide it
+      ansible.builtin.ping:
+      no_log: true
+      ignore_errors: true
+    - name: Loop
+      ansible.builtin.ping:
+      loop: [1, 2]
+      ignore_errors: true
+    - name: Ping
+      ansible.builtin.ping:
+""",
+    )
+    status, output, errors = project.run("killed.yml")
+    told = "it ended on the host without an answer, exit code 137: it was killed, or could not start."
+    assert status == 2 and f"FAILED   app1: Ping\n         {told}" in output, output + errors
+    assert f"ignored  app1: Loop: {told}" in output and "ignored  app1: Hide it: (hidden" in output
+    assert output.count("Python: no memory)") == 3  # and one in what to do next
+    assert "with -v" in output and SECRET not in output + errors
+
+
 def test_the_last_health_answer_is_told_while_and_after_a_gate_is_waited_for(project, sick):
     project.write(
         "gate.yml",

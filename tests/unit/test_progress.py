@@ -449,6 +449,32 @@ def test_a_result_that_says_little_is_shown_with_the_way_to_see_more(run):
     assert "run the same command again with -v" in run.text
 
 
+KILLED = {
+    "msg": "Module result deserialization failed: No start of json char found",
+    "module_stderr": "PG_PASSWORD=s3cr3t\ncannot allocate memory\n",
+    "module_stdout": "s3cr3t",
+    "rc": 137,
+}
+
+
+def test_a_module_that_was_killed_is_told_with_what_is_known_of_it(run):
+    text = progress.text_of(KILLED)
+    # In the words of playbooks/tasks/abandon.yml, so that a report of it is not told twice.
+    assert text == (
+        "it ended on the host without an answer, exit code 137: it was killed, or could not start. What to do: look for"
+        " the reason (memory: journalctl -k; Python: cannot allocate memory), then run the same command again"
+    )
+    bare = progress.text_of({"msg": KILLED["msg"]})
+    assert "exit code unknown: it was killed" in bare and "Python: nothing)" in bare
+    assert progress.text_of({**KILLED, "censored": "hidden"}) == progress.HIDDEN
+    run.step(stage("Transfer", rescued=True), {"app1": Outcome("failed", text)})
+    run.step(alone("Report", follows=True, reports=True), {"app1": Outcome("failed", f"app1, Transfer: {text}")})
+    run.end(app1={"failures": 1})
+    assert "FAILED before" not in run.text
+    assert "  1. look for the reason (memory: journalctl -k; " in run.text
+    assert "run the same command again with -v" in run.text
+
+
 def test_nothing_but_what_is_meant_for_people_is_taken_from_a_result():
     result = {"msg": "no", "stdout": "s3cr3t", "invocation": {"password": "s3cr3t"}, "cmd": "login s3cr3t"}
     assert progress.text_of(result) == "no"
