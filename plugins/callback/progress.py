@@ -264,7 +264,8 @@ class CallbackModule(DefaultCallback):
         self._counted = counted
         with self._lock:
             self._end_live()
-            self._show(self._progress.end(statistics, _next_commands(statistics, self._playbook())))
+            silent = self._progress.silent([host for host, count in statistics.items() if count["unreachable"]])
+            self._show(self._progress.end(statistics, _next_commands(self._playbook(), silent)))
 
     # -- inside ---------------------------------------------------------------------------------------
 
@@ -293,14 +294,18 @@ class CallbackModule(DefaultCallback):
         items = self._items.pop((result.host.get_name(), step.key), {})
         speaks = step.speaks and kind == progress.OK
         text = "\n".join(items) or (progress.spoken_by(told) if speaks else progress.text_of(told))
-        place = ", ".join(filter(None, dict.fromkeys(items.values()))) or _place_of(result)
-        outcome = progress.Outcome(kind, text, progress.answer_of(told), before, now, place)
+        place = ", ".join(filter(None, dict.fromkeys(place for place, _ in items.values()))) or _place_of(result)
+        delegate = next(filter(None, (delegate for _, delegate in items.values())), "") or _delegate_of(result)
+        outcome = progress.Outcome(kind, text, progress.answer_of(told), before, now, place, delegate)
         with self._lock:
             self._show(self._progress.result(step, result.host.get_name(), outcome))
 
     def _keep_item(self, result, text):
         if text:
-            self._items.setdefault((result.host.get_name(), result.task._uuid), {})[text] = _place_of(result)
+            self._items.setdefault((result.host.get_name(), result.task._uuid), {})[text] = (
+                _place_of(result),
+                _delegate_of(result),
+            )
 
     def _step_of(self, task):
         """The step of a task; every host has a copy of the task, and all copies have one id."""
@@ -395,7 +400,7 @@ class CallbackModule(DefaultCallback):
                 # Ansible has shown it with all its causes; here it is the end of the run.
                 reason = str(error) or type(error).__name__
                 place = ", ".join(map(_short, progress.places_of(error)[-1:]))
-            self._show(self._progress.interrupted(_next_commands({}, self._playbook()), reason, place))
+            self._show(self._progress.interrupted(_next_commands(self._playbook()), reason, place))
 
     def _hear_errors(self):
         """Keep the newest error that the display is told: if it ended the run, nothing else says so."""
@@ -454,14 +459,24 @@ def _place_of(result):
     return told[-1] + (f", used at {told[-2]}" if told[1:] else "") if told else ""
 
 
+def _delegate_of(result):
+    """The host that did not answer, where a step is done on another one than the host it is for; otherwise empty."""
+    if not result.is_unreachable():
+        return ""
+    told = result.result.get("_ansible_delegated_vars") or {}
+    # Of one that was never connected Ansible tells no variables. Of a whole loop it knows the template only.
+    delegate = str(told.get("ansible_delegated_host") or result.task.delegate_to or "")
+    return delegate if "{{" not in delegate and delegate != result.host.get_name() else ""
+
+
 def _short(playbook):
     """A playbook as it was typed; of a long path the end."""
     path = Path(playbook)
     return str(path.relative_to(Path.cwd())) if path.is_absolute() and Path.cwd() in path.parents else playbook
 
 
-def _next_commands(statistics, playbook):
-    """What helps after a failure of a playbook, for the inventory that was asked for."""
+def _next_commands(playbook, silent=()):
+    """What helps after a failure of a playbook, for the inventory that was asked for, and where hosts do not answer."""
     playbook = Path(playbook)
     # As a playbook of this checkout, or of the collection where it is installed.
     beside = [playbook.parent / "playbooks" / "status.yml", playbook.parent / "status.yml"]
@@ -469,7 +484,6 @@ def _next_commands(statistics, playbook):
     inventory = "".join(
         f" -i {_short(str(source))}" for source in context.CLIARGS.get("inventory") or () if _typed(source)
     )
-    silent = [host for host, count in statistics.items() if count["unreachable"]]
     commands = []
     if silent:
         commands.append(f"see why a host does not answer:\nansible{inventory} {','.join(silent[:6])} -m ping -vvv")

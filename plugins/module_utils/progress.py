@@ -120,6 +120,7 @@ class Outcome:
         before: what was live before a switch, if the result tells.
         now: what is live now, if the result tells.
         place: file and line of the value or template that failed, or empty.
+        delegate: the host that did not answer, where the step is done on another one than the host it is for, or empty.
     """
 
     kind: str
@@ -128,6 +129,7 @@ class Outcome:
     before: Release | None = None
     now: Release | None = None
     place: str = ""
+    delegate: str = ""
 
 
 @dataclass
@@ -171,6 +173,7 @@ class _Host:
     before: Release | None = None
     now: Release | None = None
     failed_in: str = ""
+    delegate: str = ""
     stopped: bool = False
     followed: bool = False
 
@@ -202,7 +205,7 @@ class Progress:
         self._waiting: dict[str, float] = {}
         self._answer = ""
         self._messages: dict[str, list[str]] = {}
-        self._failures: dict[tuple[str, str, str, Step], _Failure] = {}
+        self._failures: dict[tuple[str, str, str, str, Step], _Failure] = {}
         self._diffs: dict[str, list[str]] = {}
         self._hosts: dict[str, _Host] = {}
         self._told: deque[str] = deque(maxlen=REMEMBERED)
@@ -380,6 +383,14 @@ class Progress:
             next_commands = ["put right what the message says, and run the same command again"]
         return self._say(lines + self._what_next(next_commands))
 
+    def silent(self, hosts: Sequence[str]) -> list[str]:
+        """Which hosts did not answer, where the play lost some.
+
+        Args:
+            hosts: those that it lost: what was asked in vain may have been another host, for them.
+        """
+        return list(dict.fromkeys(self._hosts.get(host, _Host()).delegate or host for host in hosts))
+
     # -- what is under way ----------------------------------------------------------------------------
 
     def live(self, width: int = 0) -> str:
@@ -461,13 +472,15 @@ class Progress:
             record.now = outcome.now
 
     def _fail(self, step: Step, host: str, record: _Host, outcome: Outcome, text: str) -> None:
-        kind, place = outcome.kind, plain(outcome.place)
+        kind, place, delegate = outcome.kind, plain(outcome.place), plain(outcome.delegate)
         # "Nothing was changed on app1" and "... on app2" are one message.
         neutral = re.sub(rf"(?<![\w.-]){re.escape(host)}(?![\w-]|\.\w)", ITSELF, text)
-        failure = self._failures.setdefault((kind, _timeless(neutral), place, step), _Failure(neutral))
+        failure = self._failures.setdefault((kind, _timeless(neutral), place, delegate, step), _Failure(neutral))
         failure.hosts.append(host)
         if kind == IGNORED:
             return
+        if kind == UNREACHABLE:
+            record.delegate = delegate
         rescued = kind == FAILED and step.rescued
         elsewhere = bool(FOLLOWS.match(text))
         # What deals with a failure may fail in turn: the first one is what matters.
@@ -550,9 +563,10 @@ class Progress:
         lines: list[Line] = []
         # What failed by itself comes before what only followed it.
         failures = sorted(self._failures.items(), key=lambda each: bool(FOLLOWS.match(each[1].text)))
-        for (kind, _timeless_text, place, step), failure in failures:
+        for (kind, _timeless_text, place, delegate, step), failure in failures:
             where, name = self._names(failure.hosts, 20), plain(step.name)
             text = _placed(failure.text.replace(ITSELF, where), place)
+            where += f" -> {delegate}" if delegate else ""
             first, _, body = text.partition("\n")
             style = kind
             if kind == IGNORED:
@@ -607,7 +621,8 @@ class Progress:
         where = f": {record.failed_in}" if record.failed_in else ""
         style = OK
         if count.get("unreachable"):
-            result, style = f"UNREACHABLE{where}", UNREACHABLE
+            other = f" -> {record.delegate}" if record.delegate else ""
+            result, style = f"UNREACHABLE{other}{where}", UNREACHABLE
         elif count.get("failures") and not (record.stopped and not record.failed_in):
             result, style = f"FAILED{where}", FAILED
         elif failed and record.stopped:

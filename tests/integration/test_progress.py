@@ -461,6 +461,32 @@ def test_a_host_that_does_not_answer(project):
     assert "  1. see why a host does not answer:\n     ansible -i hosts.yml away -m ping -vvv\n" in output
 
 
+def test_a_host_that_does_not_answer_to_what_is_done_on_it_for_another(project):
+    project.write(
+        "reach.yml",
+        """
+- name: Reach
+  hosts: app1
+  gather_facts: false
+  tasks:
+    - name: Look
+      ansible.builtin.command: "true"
+      delegate_to: "{{ item }}"
+      loop: [localhost, away]
+      ignore_unreachable: true
+    - name: Drain
+      ansible.builtin.command: "true"
+      delegate_to: "{{ groups.gone | first }}"
+""",
+    )
+    status, output, errors = project.run("reach.yml")
+    assert status == 4, output + errors
+    assert "ignored  app1 -> away: Look: " in output
+    assert re.search(r"UNREACHABLE  app1 -> away: Drain\n +\S.*Connection refused", output)
+    assert re.search(r"^app1 +UNREACHABLE -> away: ", output, re.MULTILINE)
+    assert "     ansible -i hosts.yml away -m ping -vvv\n" in output
+
+
 def test_a_module_that_is_killed_on_the_host(project):
     project.write("python", f"#!/bin/sh\necho {SECRET} >&2\necho no memory >&2\nexit 137\n")
     (project.directory / "python").chmod(0o700)

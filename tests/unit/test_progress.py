@@ -221,6 +221,23 @@ def test_an_unreachable_host_is_told_clearly(run):
     assert "  1. see why:\n     ansible app2 -m ping" in run.text
 
 
+def test_of_a_step_for_another_host_the_one_that_does_not_answer_is_named(run):
+    refused = Outcome("unreachable", "Connection refused", delegate="balancer1")
+    elsewhere = Outcome("unreachable", "Connection refused", delegate="balancer2")
+    run.step(stage("Drain"), {"app1": refused, "app2": refused, "app3": elsewhere})
+    run.step(stage("Note"), {"app1": Outcome("ignored", "Connection refused", delegate="balancer1")})
+    run.end(app1={"unreachable": 1}, app2={"unreachable": 1}, app3={"unreachable": 1})
+    assert "UNREACHABLE  app1, app2 -> balancer1: Drain\n         Connection refused" in run.text
+    assert "UNREACHABLE  app3 -> balancer2: Drain\n" in run.text
+    assert "ignored  app1 -> balancer1: Note: Connection refused" in run.text
+    assert "app1  UNREACHABLE -> balancer1: Stage the release" in run.text
+    hosts = [*FLEET, "new"]
+    assert run.progress.silent(hosts) == ["balancer1", "balancer2", "new"]
+    # Another time it was the host itself.
+    run.step(stage("Note"), {"app1": Outcome("unreachable", "Connection refused")})
+    assert run.progress.silent(hosts) == ["app1", "balancer1", "balancer2", "new"]
+
+
 def test_an_ignored_failure_is_one_line_and_no_failure_of_the_run(run):
     run.step(stage("Look"), all_hosts("ignored", "not there\nat all"))
     run.end()
