@@ -48,6 +48,10 @@ TOOK = re.compile(r"(?<![\w.])\d+(?:\.\d+)? ?(?:ms|s|min|seconds?|minutes?|times
 #: Where Ansible says that a value comes from, as first line of what it knows about the place.
 ORIGIN = re.compile(r"^Origin: (?!<unknown>)([^\n]+)")
 TITLE_WIDTH = 46
+#: Columns that a name or a title may fill: that of a batch names all its hosts, which may be hundreds.
+WIDEST = 100
+#: Columns that the name of a step keeps in the live line, whatever else is to be said.
+NARROWEST = 20
 INDENT = " " * 9
 
 
@@ -229,15 +233,15 @@ class Progress:
             lines.append(Line("CHECK MODE: nothing is changed; what is called changed would be.", CHANGED))
         return self._say(lines)
 
-    def play(self, title: str, fatal: bool = False) -> list[Line]:
+    def play(self, name: str, fatal: bool = False) -> list[Line]:
         """A play begins, and the one before it has ended.
 
         Args:
-            title: its name.
+            name: its name.
             fatal: whether a failure on one host stops it for all.
         """
         lines = self._close_play()
-        self._play = _Tally(plain(title), self._clock(), bare=True)
+        self._play = _Tally(title(name), self._clock(), bare=True)
         self._play_told = False
         self._play_hosts.clear()
         self._waiting.clear()
@@ -250,8 +254,8 @@ class Progress:
 
     def nobody(self) -> list[Line]:
         """The play that has begun has no hosts."""
-        title, self._play = self._play.title if self._play else "", None
-        return self._say(self._told_line(SKIPPED, f"{title}: no host of the inventory fits"))
+        name, self._play = self._play.title if self._play else "", None
+        return self._say(self._told_line(SKIPPED, f"{name}: no host of the inventory fits"))
 
     def step(self, step: Step) -> list[Line]:
         """A task begins, and the one before it has ended where hosts go in step."""
@@ -259,7 +263,7 @@ class Progress:
         key = step.phase_key if step.phase else step.key
         if self._phase is None or key != self._phase_key:
             lines += self._close_phase()
-            self._phase = _Tally(plain(step.phase or step.name), self._clock(), bare=not step.phase)
+            self._phase = _Tally(title(step.phase or step.name), self._clock(), bare=not step.phase)
             self._phase_key = key
         self._step = step
         self._step_began = self._clock()
@@ -286,7 +290,7 @@ class Progress:
         if attempt >= tries or (attempt > TRIES_TOLD and attempt % 10):
             return []
         reason = _first_line(outcome.text)
-        said = f"{host}: {step.name} failed, try {attempt + 1} of {tries}" + (f": {reason}" if reason else "")
+        said = f"{host}: {title(step.name)} failed, try {attempt + 1} of {tries}" + (f": {reason}" if reason else "")
         return self._say(self._told_line("retry", said, CHANGED))
 
     def poll(self, host: str, outcome: Outcome) -> None:
@@ -401,8 +405,8 @@ class Progress:
         """
         if self._step is None or self._step.asks or self._ended:
             return ""
-        title = self._phase.title if self._phase else ""
-        name = plain(self._step.name)
+        phase = self._phase.title if self._phase else ""
+        name = title(self._step.name)
         failed = {host for key, failure in self._failures.items() if key[0] != IGNORED for host in failure.hosts}
         parts = [duration(self._clock() - self._step_began)]
         if self._waiting:
@@ -412,10 +416,11 @@ class Progress:
         if self._answer:
             parts.append(f"last health answer, {self._answer}")
         rest = "; ".join(parts)
-        whole = f"{self._time()}  {title}: {name}  {rest}"
-        if title in ("", name) or name.startswith(title) or (width and len(whole) > width):
-            # Whom it waits for matters more than the phase, which the lines above tell as well.
-            whole = f"{self._time()}  {name}  {rest}"
+        whole = f"{self._time()}  {phase}: {name}  {rest}"
+        if phase in ("", name) or name.startswith(phase) or (width and columns(whole) > width):
+            # Whom it waits for matters more than the phase, which the lines above tell as well, and than a long name.
+            room = width - columns(f"{self._time()}    {rest}") if width else WIDEST
+            whole = f"{self._time()}  {clip(name, max(room, NARROWEST))}  {rest}"
         return clip(whole, width) if width else whole
 
     def heartbeat(self, silence: float) -> list[Line]:
@@ -460,7 +465,7 @@ class Progress:
 
     def _keep_answer(self, host: str, outcome: Outcome) -> None:
         if outcome.answer:
-            self._answer = f"{host}: {_first_line(plain(outcome.answer))}"
+            self._answer = f"{host}: {' '.join(_first_line(outcome.answer).split())}"
             if self._phase is not None:
                 self._phase.answer = self._answer
 
@@ -485,10 +490,10 @@ class Progress:
         elsewhere = bool(FOLLOWS.match(text))
         # What deals with a failure may fail in turn: the first one is what matters.
         if not elsewhere and not (record.failed_in and (rescued or step.follows) and kind == FAILED):
-            record.failed_in = self._phase.title if self._phase else plain(step.name)
+            record.failed_in = self._phase.title if self._phase else title(step.name)
         if rescued:
             if len(self._rescued) < REMEMBERED:
-                rescue = self._rescued.setdefault((plain(step.name), _timeless(text), place), _Failure(text))
+                rescue = self._rescued.setdefault((title(step.name), _timeless(text), place), _Failure(text))
                 rescue.hosts.append(host)
             return
         if self._fatal:
@@ -553,7 +558,7 @@ class Progress:
         lines: list[Line] = []
         for text, hosts in self._diffs.items():
             lines += self._told_line(
-                "diff", f"{self._names(hosts)}: {plain(self._step.name) if self._step else ''}", CHANGED
+                "diff", f"{self._names(hosts)}: {title(self._step.name) if self._step else ''}", CHANGED
             )
             lines += [Line(part, _diff_style(part)) for part in text.split("\n")]
         self._diffs.clear()
@@ -564,7 +569,7 @@ class Progress:
         # What failed by itself comes before what only followed it.
         failures = sorted(self._failures.items(), key=lambda each: bool(FOLLOWS.match(each[1].text)))
         for (kind, _timeless_text, place, delegate, step), failure in failures:
-            where, name = self._names(failure.hosts, 20), plain(step.name)
+            where, name = self._names(failure.hosts, 20), title(step.name)
             text = _placed(failure.text.replace(ITSELF, where), place)
             where += f" -> {delegate}" if delegate else ""
             first, _, body = text.partition("\n")
@@ -670,6 +675,15 @@ def plain(text: str) -> str:
     ) if not text.isprintable() else text  # fmt: skip
 
 
+def columns(text: str) -> int:
+    """How much room a text needs on a terminal, where wide letters take two columns.
+
+    Args:
+        text: one line.
+    """
+    return len(text) if text.isascii() else sum(map(_width, text))
+
+
 def clip(text: str, width: int) -> str:
     """Text cut to a width.
 
@@ -677,14 +691,31 @@ def clip(text: str, width: int) -> str:
         text: one line.
         width: columns of the terminal that it may fill; wide letters take two.
     """
-    if text.isascii():
-        return text if len(text) <= width else text[: max(0, width - 3)] + "..."
+    if columns(text) <= width:
+        return text
     used = 0
     for index, letter in enumerate(text):
-        used += 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-        if used > width:
-            return clip(text[:index].encode("ascii", "replace").decode(), max(0, width - 3)) + "..."
+        used += _width(letter)
+        if used > max(0, width - 3):
+            return text[:index] + "..."
     return text
+
+
+def title(text: str, width: int = WIDEST) -> str:
+    """A name in one line, whatever somebody wrote or a loop put into it.
+
+    Args:
+        text: the name; of what follows a colon, hosts for instance, as many are kept as there is room for.
+        width: columns that it may fill.
+    """
+    short = text = " ".join(plain(text).split())
+    head, colon, tail = text.partition(": ")
+    parts = tail.split(", ")
+    for limit in range(6, 0, -1):
+        if columns(short) <= width:
+            return short
+        short = head + colon + names(parts, limit)
+    return clip(short, width)
 
 
 def names(hosts: Sequence[str], limit: int = 6) -> str:
@@ -708,6 +739,10 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     return f"{whole} s" if whole < 100 else f"{whole // 60} min {whole % 60} s"
+
+
+def _width(letter: str) -> int:
+    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
 
 
 def _timeless(text: str) -> str:

@@ -338,6 +338,63 @@ def test_the_live_line_says_whom_it_waits_for_and_the_last_answer(run):
     assert len(run.progress.live(60)) == 60
 
 
+def test_a_long_name_leaves_room_for_what_is_waited_for(run):
+    step = stage("Wait until the application " + "really " * 10 + "answers")
+    run.show(run.progress.step(step))
+    run.progress.begin("app2")
+    run.now += 12
+    run.progress.poll("app2", Outcome("ok", answer="HTTP\t503"))
+    live = run.progress.live(100)
+    assert live.startswith("00:12  Wait until the application rea...") and len(live) == 100
+    assert live.endswith("  12 s; waiting for app2; last health answer, app2: HTTP 503")
+    # Some of the name is always there.
+    assert run.progress.live(40) == "00:12  Wait until the ap...  12 s; wa..."
+
+
+def test_a_name_is_one_line(run):
+    step = Step("k", "Wait\n\tfor it", "Stage\nall", "stage")
+    run.step(step, {"app1": Outcome("failed", "no"), "app2": Outcome("ignored", "no")})
+    run.progress.begin("app3")
+    assert "00:01  Stage all: Wait for it" in run.progress.live() and run.progress.live().isprintable()
+    run.show(run.progress.retry(step, "app3", 1, 3, Outcome("failed", "no")))
+    run.end(app1={"failures": 1})
+    for line in (
+        "FAILED   app1: Wait for it",
+        "ignored  app2: Wait for it: no",
+        "app3: Wait for it failed, try 2",
+        "Stage all ",
+    ):
+        assert line in run.text
+    assert "app1  FAILED: Stage all" in run.text
+
+
+def test_the_title_of_a_batch_of_many_hosts_is_short():
+    fleet = [f"app{number:03}.prod.example.com" for number in range(100)]
+    run = Run()
+    run.play("Deploy", True)
+    step = Step("k", "Switch", f"Switch, batch by batch: {', '.join(fleet)}", "batch", rescued=True)
+    run.step(step, {host: Outcome("failed" if host == fleet[0] else "changed", "boom") for host in fleet})
+    run.show(run.progress.end({host: {**FINE, "failures": int(host == fleet[0])} for host in fleet}))
+    title = "Switch, batch by batch: app000.prod.example.com, app001.prod.example.com and 98 more"
+    assert f"failed   {title}  99/100" in run.text and f"{fleet[0]}  FAILED: {title} " in run.text
+    assert max(map(len, run.text.splitlines())) < 350
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [
+        ("Switch: app1, app2", "Switch: app1, app2"),
+        ("Switch: app1, app2, app3, app4, app5", "Switch: app1 and 4 more"),
+        ("Switch: app1, app2, app3 and some", "Switch: app1 and 2 more"),
+        ("Switch: a-host-with-a-long-name, b", "Switch: a-host-with-a-..."),
+        ("Switch to what is, for now, new", "Switch to what is, for..."),
+        (" Switch\r\n  to it\t", "Switch to it"),
+    ],
+)
+def test_titles(text, short):
+    assert progress.title(text, 25) == short
+
+
 def test_the_answer_that_opened_the_gate_is_told(run):
     run.step(stage("Gate"), {"app1": Outcome("ok", answer='HTTP 200 in 5 ms: status "healthy", version 1.1.0')})
     run.play("Another")
@@ -534,7 +591,8 @@ def test_text_is_cut_by_columns_and_not_by_letters():
     assert progress.clip("abcdefgh", 8) == "abcdefgh"
     assert progress.clip("abcdefghi", 8) == "abcde..."
     assert progress.clip("日本語", 6) == "日本語"
-    assert len(progress.clip("日本語のなまえ", 8)) <= 8
+    assert progress.clip("日本語のなまえ", 8) == "日本..."
+    assert progress.clip("Größe des Ganzen", 8) == "Größe..."
 
 
 @pytest.mark.parametrize(
