@@ -312,7 +312,7 @@ class CallbackModule(DefaultCallback):
         step = self._steps.get(task._uuid)
         phase = _phase_of(task)
         if step is None or step.phase_key != phase[0]:
-            rescued, follows = _fate_of(task)
+            caught, catches, rescued, follows = _fate_of(task)
             step = self._steps[task._uuid] = progress.Step(
                 key=task._uuid,
                 name=task.name or task.action,
@@ -326,6 +326,8 @@ class CallbackModule(DefaultCallback):
                 reports=follows and task.action in FAIL,
                 switches=task.action == SWITCH,
                 asks=task.action in PAUSE,
+                caught=caught,
+                catches=catches,
             )
         return step
 
@@ -438,18 +440,25 @@ def _phase_of(task):
 
 
 def _fate_of(task):
-    """Whether other tasks deal with a failure of this one, and whether it deals with one itself."""
-    follows = False
+    """What deals with a failure of a task, and which failures it deals with itself.
+
+    Returns:
+        Blocks of which something runs once it has failed, blocks that it belongs to what runs after a failure of,
+        whether its failure is dealt with, and whether it deals with one that is not yet.
+    """
+    caught, catches, rescued, follows = [], [], False, False
     child, parent = task, getattr(task, "_parent", None)
     while parent is not None:
         rescue = {getattr(each, "_uuid", None) for each in getattr(parent, "rescue", None) or ()}
         always = {getattr(each, "_uuid", None) for each in getattr(parent, "always", None) or ()}
-        if child._uuid in rescue:
-            follows = True
-        elif rescue and child._uuid not in always:
-            return True, follows
+        if child._uuid in rescue or child._uuid in always:
+            catches.append(parent._uuid)
+            follows = follows or (child._uuid in rescue and not rescued)
+        elif (rescue or always) and not rescued:
+            caught.append(parent._uuid)
+            rescued = bool(rescue)
         child, parent = parent, getattr(parent, "_parent", None)
-    return False, follows
+    return tuple(caught), tuple(catches), rescued, follows
 
 
 def _place_of(result):

@@ -97,6 +97,8 @@ class Step:
         reports: whether it does so by failing, to tell the end of it.
         switches: whether its failure leaves unknown which release is live.
         asks: whether it may ask the person at the terminal.
+        caught: the blocks of which something runs once it has failed, up to the one that ends its failure.
+        catches: the blocks that it belongs to what runs after a failure of.
     """
 
     key: str
@@ -111,6 +113,8 @@ class Step:
     reports: bool = False
     switches: bool = False
     asks: bool = False
+    caught: tuple[str, ...] = ()
+    catches: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,10 @@ class _Host:
     before: Release | None = None
     now: Release | None = None
     failed_in: str = ""
+    #: The blocks that deal with that failure, for as long as they do.
+    dealing: set[str] = field(default_factory=set)
+    #: Where it failed last and went on.
+    dealt_with: str = ""
     delegate: str = ""
     stopped: bool = False
     followed: bool = False
@@ -309,6 +317,8 @@ class Progress:
         for tally in (self._play, self._phase):
             if tally is not None:
                 tally.count(step, host, outcome.kind)
+        if record.dealing and record.dealing.isdisjoint(step.catches):
+            self._go_on(host, record)
         self._keep_answer(host, outcome)
         self._keep_release(record, step, outcome)
         text = plain(outcome.text).strip("\n")
@@ -476,6 +486,15 @@ class Progress:
         elif outcome.now:
             record.now = outcome.now
 
+    def _go_on(self, host: str, record: _Host) -> None:
+        """A host does something else after a failure was dealt with: that one is not to blame for what comes now."""
+        record.dealt_with, record.failed_in = record.failed_in or record.dealt_with, ""
+        record.dealing.clear()
+        for key, failure in list(self._rescued.items()):
+            failure.hosts = [each for each in failure.hosts if each != host]
+            if not failure.hosts:
+                del self._rescued[key]
+
     def _fail(self, step: Step, host: str, record: _Host, outcome: Outcome, text: str) -> None:
         kind, place, delegate = outcome.kind, plain(outcome.place), plain(outcome.delegate)
         # "Nothing was changed on app1" and "... on app2" are one message.
@@ -492,10 +511,14 @@ class Progress:
         if not elsewhere and not (record.failed_in and (rescued or step.follows) and kind == FAILED):
             record.failed_in = self._phase.title if self._phase else title(step.name)
         if rescued:
+            # What fails while it deals with another failure may leave that one as it is, until all of that is over.
+            record.dealing.update(step.caught, step.catches if step.caught else ())
             if len(self._rescued) < REMEMBERED:
                 rescue = self._rescued.setdefault((title(step.name), _timeless(text), place), _Failure(text))
                 rescue.hosts.append(host)
             return
+        # Nothing brings the host back: whatever runs there now runs because of this.
+        record.dealing.clear()
         if self._fatal:
             # What one host does for all ends it for all, also for those that this play has not begun on.
             for other in [each for each in self._hosts if each != "localhost"] if step.once else self._play_hosts:
@@ -633,7 +656,8 @@ class Progress:
         elif failed and record.stopped:
             result, style = "stopped, another host failed", CHANGED
         elif count.get("rescued"):
-            result, style = f"ok, after a failure{where}", CHANGED
+            last = record.failed_in or record.dealt_with
+            result, style = "ok, after a failure" + (f": {last}" if last else ""), CHANGED
         else:
             result = OK
         before, now = (

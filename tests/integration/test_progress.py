@@ -452,6 +452,59 @@ def test_many_shapes_of_playbooks_are_taken_without_an_error(project):
     assert "zoo.yml: done in" in output
 
 
+def test_the_failure_that_ended_a_run_is_told_and_not_one_that_was_dealt_with(project):
+    project.write(
+        "outer.yml",
+        """
+- name: Outer
+  hosts: app1,app2
+  gather_facts: false
+  any_errors_fatal: true
+  tasks:
+    - name: Outer
+      block:
+        - name: Small thing
+          block:
+            - name: Optional
+              ansible.builtin.fail: {msg: the optional thing is missing}
+              when: inventory_hostname == 'app1'
+          rescue:
+            - name: Go on without
+              ansible.builtin.debug: {msg: going on}
+        - name: Candidate
+          ansible.builtin.fail: {msg: "candidate is ill"}
+          when: inventory_hostname == 'app1'
+      rescue:
+        - name: Return to what served before
+          ansible.builtin.include_tasks: inner.yml
+""",
+    )
+    project.write(
+        "inner.yml",
+        """
+- name: Return
+  block:
+    - name: Tidy
+      ansible.builtin.fail: {msg: cannot tidy}
+      when: inventory_hostname == 'app1'
+  rescue:
+    - name: Leave it
+      ansible.builtin.debug: {msg: left as it is}
+  always:
+    - name: Sweep
+      ansible.builtin.command: "true"
+- name: Report
+  ansible.builtin.fail:
+    msg: "{{ 'candidate is ill: a report' if inventory_hostname == 'app1' else 'Failed elsewhere: app1' }}"
+""",
+    )
+    status, output, errors = project.run("outer.yml")
+    assert status == 2, output + errors
+    assert re.search(r"^app1 +FAILED: Candidate", output, re.MULTILINE), output
+    assert re.search(r"^app2 +stopped, another host failed", output, re.MULTILINE), output
+    assert "FAILED before, app1: Optional" not in output
+
+
 def test_a_host_that_does_not_answer(project):
     project.write("reach.yml", "- name: Reach\n  hosts: all\n  gather_facts: false\n  tasks:\n    - command: 'true'\n")
     status, output, errors = project.run("reach.yml")

@@ -255,6 +255,76 @@ def test_a_failure_that_was_dealt_with_is_one_line_and_no_failure_of_the_run(run
     assert "app2  ok, after a failure: Stage the release" in run.text
 
 
+OPTIONAL = alone("Optional", rescued=True, caught=("small",))
+WITHOUT = alone("Go on without", follows=True, catches=("small",))
+GATE = alone("Gate", rescued=True, caught=("outer",))
+REPORT = alone("Report", follows=True, reports=True, catches=("outer",))
+
+
+def test_a_failure_that_was_dealt_with_is_not_to_blame_for_a_later_one():
+    run = Run()
+    run.play(fatal=True)
+    run.step(OPTIONAL, {"app1": Outcome("failed", "not there\nmore of it"), "app2": Outcome("failed", "not there")})
+    run.step(WITHOUT, {"app1": Outcome("ok"), "app2": Outcome("ok")})
+    # One fails at once, the other after it has gone on.
+    run.step(GATE, {"app1": Outcome("failed", "shut"), "app2": Outcome("ok"), "app3": Outcome("ok")})
+    run.step(GATE, {"app2": Outcome("failed", "shut")})
+    elsewhere = Outcome("failed", "Failed elsewhere: app1")
+    run.step(REPORT, {"app1": Outcome("failed", "shut"), "app2": Outcome("failed", "shut"), "app3": elsewhere})
+    run.end(**{host: {"failures": 1, "rescued": 1} for host in FLEET})
+    assert "app1  FAILED: Gate" in run.text and "app2  FAILED: Gate" in run.text
+    assert "FAILED before" not in run.text
+
+
+def test_a_host_that_had_dealt_with_a_failure_and_stops_for_another_has_not_failed():
+    run = Run()
+    run.play(fatal=True)
+    run.step(OPTIONAL, {"app1": Outcome("failed", "not there")})
+    run.step(WITHOUT, {"app1": Outcome("ok")})
+    run.step(GATE, {"app1": Outcome("ok"), "app2": Outcome("failed", "shut")})
+    run.step(REPORT, {"app1": Outcome("failed", "Failed elsewhere: app2"), "app2": Outcome("failed", "shut")})
+    run.end(app1={"failures": 1, "rescued": 1}, app2={"failures": 1})
+    assert "app1  stopped, another host failed" in run.text and "app2  FAILED: Gate" in run.text
+    assert "on app2; stopped with it: app1" in run.text
+
+
+def test_a_host_that_dealt_with_a_failure_and_went_on_is_ok_after_it(run):
+    run.step(OPTIONAL, all_hosts("failed", "not there"))
+    run.step(WITHOUT, all_hosts("ok"))
+    run.step(GATE, all_hosts("ok"))
+    run.end(**{host: {"rescued": 1} for host in FLEET})
+    assert "app1  ok, after a failure: Optional" in run.text
+
+
+def test_what_deals_with_a_failure_does_not_take_the_blame(run):
+    """Neither by failing in turn, nor where steps of a block that always run come between."""
+    run.step(OPTIONAL, {"app1": Outcome("failed", "not there")})
+    # It stands in the rescue of the one, and has a rescue of its own within that.
+    run.step(alone("Tidy", rescued=True, caught=("tidy",), catches=("small",)), {"app1": Outcome("failed", "dirty")})
+    run.step(alone("Sweep", follows=True, catches=("tidy", "small")), {"app1": Outcome("ok")})
+    run.step(alone("Go on", follows=True, rescued=True, caught=("kept", "outer"), catches=("small",)), {
+        "app1": Outcome("failed", "no way")
+    })  # fmt: skip
+    run.step(alone("Always", catches=("kept",)), {"app1": Outcome("ok")})
+    run.step(REPORT, {"app1": Outcome("failed", "no way")})
+    run.step(alone("At the very end", catches=("all",)), {"app1": Outcome("ok")})
+    run.end(app1={"failures": 1})
+    assert "app1  FAILED: Optional" in run.text
+    assert "FAILED before, app1: Optional\n         not there" in run.text
+
+
+def test_a_host_that_could_not_return_after_another_failed_has_failed():
+    run = Run()
+    run.play(fatal=True)
+    run.step(GATE, {"app1": Outcome("ok"), "app2": Outcome("failed", "shut")})
+    back = alone("Return", rescued=True, caught=("return",), catches=("outer",))
+    run.step(back, {"app1": Outcome("failed", "no disk"), "app2": Outcome("ok")})
+    run.step(alone("Note", catches=("outer",)), {"app1": Outcome("ok"), "app2": Outcome("ok")})
+    run.step(REPORT, {"app1": Outcome("failed", "Failed elsewhere: app2"), "app2": Outcome("failed", "shut")})
+    run.end(app1={"failures": 1}, app2={"failures": 1})
+    assert "app1  FAILED: Return" in run.text and "FAILED before, app1: Return\n         no disk" in run.text
+
+
 def failed_deployment(run, report):
     """One host fails, all return to what they served, and each reports."""
     run.step(stage("Gate", rescued=True), {**all_hosts("ok"), "app2": Outcome("failed", "shut\nWhat to do: mend")})
