@@ -15,7 +15,8 @@ description:
     fail or take long.
   - On a terminal the last line shows what is under way. Elsewhere there are only plain lines with the elapsed time.
   - Of a result only the message, the health answers, the release, file and line of a value that could not be used and,
-    with C(--diff), the difference are shown. With C(-v) and more it does what
+    with C(--diff), the difference are shown; of a module that ended without an answer, killed for instance, the exit
+    code and the last line of its standard error. With C(-v) and more it does what
     P(ansible.builtin.default#callback) does, and shows results in full.
   - Colours follow E(NO_COLOR), E(ANSIBLE_NOCOLOR) and E(ANSIBLE_FORCE_COLOR); without colours there is no live line.
 requirements:
@@ -129,34 +130,39 @@ class CallbackModule(DefaultCallback):
             return
         # Events come from two threads of Ansible, one at a time; the ticker is a third.
         self._lock = threading.Lock()
-        self._progress = progress.Progress(time.monotonic, bool(context.CLIARGS.get("check")))
         self._shared = {"live": False}
         self._streams = None
         self._drawn = 0.0
-        self._stop = threading.Event()
-        self._ticker = None
+        # How many of the playbooks of the command have begun, and what Ansible had counted when the newest one did.
+        self._begun = 0
+        self._counted = {}
         self._steps = {}
         self._items = {}
-        self._error = None
+        self._begin()
 
     # -- events ---------------------------------------------------------------------------------------
 
     def v2_playbook_on_start(self, playbook):
-        playbooks = context.CLIARGS.get("args") or ("playbook",)
+        first = not self._begun
         with self._lock:
+            # One command may have several playbooks, and each is told as a run of its own: it has its own end.
+            self._end_live()
+            self._begin()
+            self._begun += 1
             self._begin_live()
-            self._show(self._progress.start(" ".join(map(_short, playbooks)), time.strftime("%Y-%m-%d %H:%M:%S %Z")))
-        # A run that is interrupted, or ended by an error of Ansible, never gets to its statistics. What the error was
-        # Ansible tells its display only.
-        self._hear_errors()
-        atexit.register(self._leave)
-        # Ansible forks a process for each step on each host, and each would load these anew: a fifth of the processor
-        # time of a deployment to three hosts.
-        for loader, names in EVERYDAY.items():
-            for name in names:
-                loader.get(name, class_only=True)
-        self._ticker = threading.Thread(target=self._tick, name="progress", daemon=True)
-        self._ticker.start()
+            lines = self._progress.start(_short(self._playbook()), time.strftime("%Y-%m-%d %H:%M:%S %Z"))
+            self._show(lines if first else [progress.Line(""), *lines])
+        if first:
+            # A run that is interrupted, or ended by an error of Ansible, never gets to its statistics. What the error
+            # was Ansible tells its display only.
+            self._hear_errors()
+            atexit.register(self._leave)
+            # Ansible forks a process for each step on each host, and each would load these anew: a fifth of the
+            # processor time of a deployment to three hosts.
+            for loader, names in EVERYDAY.items():
+                for name in names:
+                    loader.get(name, class_only=True)
+        threading.Thread(target=self._tick, args=(self._stop,), name="progress", daemon=True).start()
 
     def v2_playbook_on_play_start(self, play):
         self._play = play  # the default callback keeps it, too
@@ -247,12 +253,33 @@ class CallbackModule(DefaultCallback):
         """Handlers tell themselves when they run."""
 
     def v2_playbook_on_stats(self, stats):
-        statistics = {host: stats.summarize(host) for host in sorted(stats.processed)}
+        counted = {host: stats.summarize(host) for host in sorted(stats.processed)}
+        statistics = {}
+        for host, counts in counted.items():
+            # Ansible counts on from one playbook of a command to the next.
+            before = self._counted.get(host)
+            since = {what: count - (before or {}).get(what, 0) for what, count in counts.items()}
+            if before is None or any(since.values()):
+                statistics[host] = since
+        self._counted = counted
         with self._lock:
             self._end_live()
-            self._show(self._progress.end(statistics, _next_commands(statistics)))
+            silent = self._progress.silent([host for host, count in statistics.items() if count["unreachable"]])
+            self._show(self._progress.end(statistics, _next_commands(self._playbook(), silent)))
 
     # -- inside ---------------------------------------------------------------------------------------
+
+    def _begin(self):
+        """Know nothing yet of the playbook that begins."""
+        self._progress = progress.Progress(time.monotonic, bool(context.CLIARGS.get("check")))
+        # Each ticker has its own: one that was told to stop stays stopped.
+        self._stop = threading.Event()
+        self._error = None
+
+    def _playbook(self):
+        """The playbook that is under way, as it was typed."""
+        playbooks = context.CLIARGS.get("args") or ("playbook",)
+        return playbooks[min(max(self._begun, 1), len(playbooks)) - 1]
 
     def _take(self, result, kind):
         told = result.result
@@ -267,21 +294,25 @@ class CallbackModule(DefaultCallback):
         items = self._items.pop((result.host.get_name(), step.key), {})
         speaks = step.speaks and kind == progress.OK
         text = "\n".join(items) or (progress.spoken_by(told) if speaks else progress.text_of(told))
-        place = ", ".join(filter(None, dict.fromkeys(items.values()))) or _place_of(result)
-        outcome = progress.Outcome(kind, text, progress.answer_of(told), before, now, place)
+        place = ", ".join(filter(None, dict.fromkeys(place for place, _ in items.values()))) or _place_of(result)
+        delegate = next(filter(None, (delegate for _, delegate in items.values())), "") or _delegate_of(result)
+        outcome = progress.Outcome(kind, text, progress.answer_of(told), before, now, place, delegate)
         with self._lock:
             self._show(self._progress.result(step, result.host.get_name(), outcome))
 
     def _keep_item(self, result, text):
         if text:
-            self._items.setdefault((result.host.get_name(), result.task._uuid), {})[text] = _place_of(result)
+            self._items.setdefault((result.host.get_name(), result.task._uuid), {})[text] = (
+                _place_of(result),
+                _delegate_of(result),
+            )
 
     def _step_of(self, task):
         """The step of a task; every host has a copy of the task, and all copies have one id."""
         step = self._steps.get(task._uuid)
         phase = _phase_of(task)
         if step is None or step.phase_key != phase[0]:
-            rescued, follows = _fate_of(task)
+            caught, catches, rescued, follows = _fate_of(task)
             step = self._steps[task._uuid] = progress.Step(
                 key=task._uuid,
                 name=task.name or task.action,
@@ -295,6 +326,8 @@ class CallbackModule(DefaultCallback):
                 reports=follows and task.action in FAIL,
                 switches=task.action == SWITCH,
                 asks=task.action in PAUSE,
+                caught=caught,
+                catches=catches,
             )
         return step
 
@@ -348,12 +381,12 @@ class CallbackModule(DefaultCallback):
             with contextlib.suppress(OSError):
                 sys.stdout.flush()
 
-    def _tick(self):
+    def _tick(self, stop):
         heartbeat = self.get_option("heartbeat")
-        while not self._stop.wait(TICK):
+        while not stop.wait(TICK):
             # An event may end the run while this waits for the lock.
             with self._lock:
-                if self._stop.is_set():
+                if stop.is_set():
                     return
                 if self._streams:
                     self._draw()
@@ -369,7 +402,7 @@ class CallbackModule(DefaultCallback):
                 # Ansible has shown it with all its causes; here it is the end of the run.
                 reason = str(error) or type(error).__name__
                 place = ", ".join(map(_short, progress.places_of(error)[-1:]))
-            self._show(self._progress.interrupted(_next_commands({}), reason, place))
+            self._show(self._progress.interrupted(_next_commands(self._playbook()), reason, place))
 
     def _hear_errors(self):
         """Keep the newest error that the display is told: if it ended the run, nothing else says so."""
@@ -407,18 +440,25 @@ def _phase_of(task):
 
 
 def _fate_of(task):
-    """Whether other tasks deal with a failure of this one, and whether it deals with one itself."""
-    follows = False
+    """What deals with a failure of a task, and which failures it deals with itself.
+
+    Returns:
+        Blocks of which something runs once it has failed, blocks that it belongs to what runs after a failure of,
+        whether its failure is dealt with, and whether it deals with one that is not yet.
+    """
+    caught, catches, rescued, follows = [], [], False, False
     child, parent = task, getattr(task, "_parent", None)
     while parent is not None:
         rescue = {getattr(each, "_uuid", None) for each in getattr(parent, "rescue", None) or ()}
         always = {getattr(each, "_uuid", None) for each in getattr(parent, "always", None) or ()}
-        if child._uuid in rescue:
-            follows = True
-        elif rescue and child._uuid not in always:
-            return True, follows
+        if child._uuid in rescue or child._uuid in always:
+            catches.append(parent._uuid)
+            follows = follows or (child._uuid in rescue and not rescued)
+        elif (rescue or always) and not rescued:
+            caught.append(parent._uuid)
+            rescued = bool(rescue)
         child, parent = parent, getattr(parent, "_parent", None)
-    return False, follows
+    return tuple(caught), tuple(catches), rescued, follows
 
 
 def _place_of(result):
@@ -428,22 +468,31 @@ def _place_of(result):
     return told[-1] + (f", used at {told[-2]}" if told[1:] else "") if told else ""
 
 
+def _delegate_of(result):
+    """The host that did not answer, where a step is done on another one than the host it is for; otherwise empty."""
+    if not result.is_unreachable():
+        return ""
+    told = result.result.get("_ansible_delegated_vars") or {}
+    # Of one that was never connected Ansible tells no variables. Of a whole loop it knows the template only.
+    delegate = str(told.get("ansible_delegated_host") or result.task.delegate_to or "")
+    return delegate if "{{" not in delegate and delegate != result.host.get_name() else ""
+
+
 def _short(playbook):
     """A playbook as it was typed; of a long path the end."""
     path = Path(playbook)
     return str(path.relative_to(Path.cwd())) if path.is_absolute() and Path.cwd() in path.parents else playbook
 
 
-def _next_commands(statistics):
-    """What helps after a failure, for the playbook and inventory that were asked for."""
-    playbook = Path((context.CLIARGS.get("args") or ("",))[0])
+def _next_commands(playbook, silent=()):
+    """What helps after a failure of a playbook, for the inventory that was asked for, and where hosts do not answer."""
+    playbook = Path(playbook)
     # As a playbook of this checkout, or of the collection where it is installed.
     beside = [playbook.parent / "playbooks" / "status.yml", playbook.parent / "status.yml"]
     status = next((str(path) for path in beside if path.is_file()), "roastify.ops.status")
     inventory = "".join(
         f" -i {_short(str(source))}" for source in context.CLIARGS.get("inventory") or () if _typed(source)
     )
-    silent = [host for host, count in statistics.items() if count["unreachable"]]
     commands = []
     if silent:
         commands.append(f"see why a host does not answer:\nansible{inventory} {','.join(silent[:6])} -m ping -vvv")

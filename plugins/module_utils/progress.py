@@ -3,8 +3,8 @@
 """What an operator reads while a playbook runs: events go in, lines for people come out.
 
 It knows nothing of Ansible and writes nothing itself. The callback ``progress`` translates events into `Step` and
-`Outcome` and shows the lines. Of a result only its message, its health answers and its release are ever told, so that
-no argument and no other value of a task can show a secret.
+`Outcome` and shows the lines. Of a result only its message, its health answers and its release are ever told, and of a
+module that was killed how it ended, so that no argument and no other value of a task can show a secret.
 """
 
 from __future__ import annotations
@@ -31,8 +31,12 @@ TRIES_TOLD = 5
 REMEMBERED = 100
 #: Messages of modules and of Ansible that say less than the result, which is not shown here.
 SAYS_LITTLE = re.compile(
-    r"^(non-zero return code|module failure|one or more items failed|hidden)|see stdout/stderr", re.I
+    r"^(non-zero return code|module failure|one or more items failed|hidden)|see stdout/stderr"
+    r"|ended on the host without an answer",
+    re.I,
 )
+#: What ansible-core 2.19 and later say of a module that ended without a result.
+NO_RESULT = "Module result deserialization failed"
 #: First words of the failures that only follow another one (playbooks/tasks/abandon.yml, app_release/tasks/lock.yml).
 FOLLOWS = re.compile(r"^(failed elsewhere|another host)\b", re.I)
 REMEDY = re.compile(r"What to do:[ \t]*(\S.*)")
@@ -44,6 +48,10 @@ TOOK = re.compile(r"(?<![\w.])\d+(?:\.\d+)? ?(?:ms|s|min|seconds?|minutes?|times
 #: Where Ansible says that a value comes from, as first line of what it knows about the place.
 ORIGIN = re.compile(r"^Origin: (?!<unknown>)([^\n]+)")
 TITLE_WIDTH = 46
+#: Columns that a name or a title may fill: that of a batch names all its hosts, which may be hundreds.
+WIDEST = 100
+#: Columns that the name of a step keeps in the live line, whatever else is to be said.
+NARROWEST = 20
 INDENT = " " * 9
 
 
@@ -89,6 +97,8 @@ class Step:
         reports: whether it does so by failing, to tell the end of it.
         switches: whether its failure leaves unknown which release is live.
         asks: whether it may ask the person at the terminal.
+        caught: the blocks of which something runs once it has failed, up to the one that ends its failure.
+        catches: the blocks that it belongs to what runs after a failure of.
     """
 
     key: str
@@ -103,6 +113,8 @@ class Step:
     reports: bool = False
     switches: bool = False
     asks: bool = False
+    caught: tuple[str, ...] = ()
+    catches: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,6 +128,7 @@ class Outcome:
         before: what was live before a switch, if the result tells.
         now: what is live now, if the result tells.
         place: file and line of the value or template that failed, or empty.
+        delegate: the host that did not answer, where the step is done on another one than the host it is for, or empty.
     """
 
     kind: str
@@ -124,6 +137,7 @@ class Outcome:
     before: Release | None = None
     now: Release | None = None
     place: str = ""
+    delegate: str = ""
 
 
 @dataclass
@@ -167,6 +181,11 @@ class _Host:
     before: Release | None = None
     now: Release | None = None
     failed_in: str = ""
+    #: The blocks that deal with that failure, for as long as they do.
+    dealing: set[str] = field(default_factory=set)
+    #: Where it failed last and went on.
+    dealt_with: str = ""
+    delegate: str = ""
     stopped: bool = False
     followed: bool = False
 
@@ -198,7 +217,7 @@ class Progress:
         self._waiting: dict[str, float] = {}
         self._answer = ""
         self._messages: dict[str, list[str]] = {}
-        self._failures: dict[tuple[str, str, str, Step], _Failure] = {}
+        self._failures: dict[tuple[str, str, str, str, Step], _Failure] = {}
         self._diffs: dict[str, list[str]] = {}
         self._hosts: dict[str, _Host] = {}
         self._told: deque[str] = deque(maxlen=REMEMBERED)
@@ -222,15 +241,15 @@ class Progress:
             lines.append(Line("CHECK MODE: nothing is changed; what is called changed would be.", CHANGED))
         return self._say(lines)
 
-    def play(self, title: str, fatal: bool = False) -> list[Line]:
+    def play(self, name: str, fatal: bool = False) -> list[Line]:
         """A play begins, and the one before it has ended.
 
         Args:
-            title: its name.
+            name: its name.
             fatal: whether a failure on one host stops it for all.
         """
         lines = self._close_play()
-        self._play = _Tally(plain(title), self._clock(), bare=True)
+        self._play = _Tally(title(name), self._clock(), bare=True)
         self._play_told = False
         self._play_hosts.clear()
         self._waiting.clear()
@@ -243,8 +262,8 @@ class Progress:
 
     def nobody(self) -> list[Line]:
         """The play that has begun has no hosts."""
-        title, self._play = self._play.title if self._play else "", None
-        return self._say(self._told_line(SKIPPED, f"{title}: no host of the inventory fits"))
+        name, self._play = self._play.title if self._play else "", None
+        return self._say(self._told_line(SKIPPED, f"{name}: no host of the inventory fits"))
 
     def step(self, step: Step) -> list[Line]:
         """A task begins, and the one before it has ended where hosts go in step."""
@@ -252,7 +271,7 @@ class Progress:
         key = step.phase_key if step.phase else step.key
         if self._phase is None or key != self._phase_key:
             lines += self._close_phase()
-            self._phase = _Tally(plain(step.phase or step.name), self._clock(), bare=not step.phase)
+            self._phase = _Tally(title(step.phase or step.name), self._clock(), bare=not step.phase)
             self._phase_key = key
         self._step = step
         self._step_began = self._clock()
@@ -279,7 +298,7 @@ class Progress:
         if attempt >= tries or (attempt > TRIES_TOLD and attempt % 10):
             return []
         reason = _first_line(outcome.text)
-        said = f"{host}: {step.name} failed, try {attempt + 1} of {tries}" + (f": {reason}" if reason else "")
+        said = f"{host}: {title(step.name)} failed, try {attempt + 1} of {tries}" + (f": {reason}" if reason else "")
         return self._say(self._told_line("retry", said, CHANGED))
 
     def poll(self, host: str, outcome: Outcome) -> None:
@@ -298,6 +317,8 @@ class Progress:
         for tally in (self._play, self._phase):
             if tally is not None:
                 tally.count(step, host, outcome.kind)
+        if record.dealing and record.dealing.isdisjoint(step.catches):
+            self._go_on(host, record)
         self._keep_answer(host, outcome)
         self._keep_release(record, step, outcome)
         text = plain(outcome.text).strip("\n")
@@ -376,6 +397,14 @@ class Progress:
             next_commands = ["put right what the message says, and run the same command again"]
         return self._say(lines + self._what_next(next_commands))
 
+    def silent(self, hosts: Sequence[str]) -> list[str]:
+        """Which hosts did not answer, where the play lost some.
+
+        Args:
+            hosts: those that it lost: what was asked in vain may have been another host, for them.
+        """
+        return list(dict.fromkeys(self._hosts.get(host, _Host()).delegate or host for host in hosts))
+
     # -- what is under way ----------------------------------------------------------------------------
 
     def live(self, width: int = 0) -> str:
@@ -386,8 +415,8 @@ class Progress:
         """
         if self._step is None or self._step.asks or self._ended:
             return ""
-        title = self._phase.title if self._phase else ""
-        name = plain(self._step.name)
+        phase = self._phase.title if self._phase else ""
+        name = title(self._step.name)
         failed = {host for key, failure in self._failures.items() if key[0] != IGNORED for host in failure.hosts}
         parts = [duration(self._clock() - self._step_began)]
         if self._waiting:
@@ -397,10 +426,11 @@ class Progress:
         if self._answer:
             parts.append(f"last health answer, {self._answer}")
         rest = "; ".join(parts)
-        whole = f"{self._time()}  {title}: {name}  {rest}"
-        if title in ("", name) or name.startswith(title) or (width and len(whole) > width):
-            # Whom it waits for matters more than the phase, which the lines above tell as well.
-            whole = f"{self._time()}  {name}  {rest}"
+        whole = f"{self._time()}  {phase}: {name}  {rest}"
+        if phase in ("", name) or name.startswith(phase) or (width and columns(whole) > width):
+            # Whom it waits for matters more than the phase, which the lines above tell as well, and than a long name.
+            room = width - columns(f"{self._time()}    {rest}") if width else WIDEST
+            whole = f"{self._time()}  {clip(name, max(room, NARROWEST))}  {rest}"
         return clip(whole, width) if width else whole
 
     def heartbeat(self, silence: float) -> list[Line]:
@@ -445,7 +475,7 @@ class Progress:
 
     def _keep_answer(self, host: str, outcome: Outcome) -> None:
         if outcome.answer:
-            self._answer = f"{host}: {_first_line(plain(outcome.answer))}"
+            self._answer = f"{host}: {' '.join(_first_line(outcome.answer).split())}"
             if self._phase is not None:
                 self._phase.answer = self._answer
 
@@ -456,24 +486,39 @@ class Progress:
         elif outcome.now:
             record.now = outcome.now
 
+    def _go_on(self, host: str, record: _Host) -> None:
+        """A host does something else after a failure was dealt with: that one is not to blame for what comes now."""
+        record.dealt_with, record.failed_in = record.failed_in or record.dealt_with, ""
+        record.dealing.clear()
+        for key, failure in list(self._rescued.items()):
+            failure.hosts = [each for each in failure.hosts if each != host]
+            if not failure.hosts:
+                del self._rescued[key]
+
     def _fail(self, step: Step, host: str, record: _Host, outcome: Outcome, text: str) -> None:
-        kind, place = outcome.kind, plain(outcome.place)
+        kind, place, delegate = outcome.kind, plain(outcome.place), plain(outcome.delegate)
         # "Nothing was changed on app1" and "... on app2" are one message.
         neutral = re.sub(rf"(?<![\w.-]){re.escape(host)}(?![\w-]|\.\w)", ITSELF, text)
-        failure = self._failures.setdefault((kind, _timeless(neutral), place, step), _Failure(neutral))
+        failure = self._failures.setdefault((kind, _timeless(neutral), place, delegate, step), _Failure(neutral))
         failure.hosts.append(host)
         if kind == IGNORED:
             return
+        if kind == UNREACHABLE:
+            record.delegate = delegate
         rescued = kind == FAILED and step.rescued
         elsewhere = bool(FOLLOWS.match(text))
         # What deals with a failure may fail in turn: the first one is what matters.
         if not elsewhere and not (record.failed_in and (rescued or step.follows) and kind == FAILED):
-            record.failed_in = self._phase.title if self._phase else plain(step.name)
+            record.failed_in = self._phase.title if self._phase else title(step.name)
         if rescued:
+            # What fails while it deals with another failure may leave that one as it is, until all of that is over.
+            record.dealing.update(step.caught, step.catches if step.caught else ())
             if len(self._rescued) < REMEMBERED:
-                rescue = self._rescued.setdefault((plain(step.name), _timeless(text), place), _Failure(text))
+                rescue = self._rescued.setdefault((title(step.name), _timeless(text), place), _Failure(text))
                 rescue.hosts.append(host)
             return
+        # Nothing brings the host back: whatever runs there now runs because of this.
+        record.dealing.clear()
         if self._fatal:
             # What one host does for all ends it for all, also for those that this play has not begun on.
             for other in [each for each in self._hosts if each != "localhost"] if step.once else self._play_hosts:
@@ -536,7 +581,7 @@ class Progress:
         lines: list[Line] = []
         for text, hosts in self._diffs.items():
             lines += self._told_line(
-                "diff", f"{self._names(hosts)}: {plain(self._step.name) if self._step else ''}", CHANGED
+                "diff", f"{self._names(hosts)}: {title(self._step.name) if self._step else ''}", CHANGED
             )
             lines += [Line(part, _diff_style(part)) for part in text.split("\n")]
         self._diffs.clear()
@@ -546,9 +591,10 @@ class Progress:
         lines: list[Line] = []
         # What failed by itself comes before what only followed it.
         failures = sorted(self._failures.items(), key=lambda each: bool(FOLLOWS.match(each[1].text)))
-        for (kind, _timeless_text, place, step), failure in failures:
-            where, name = self._names(failure.hosts, 20), plain(step.name)
+        for (kind, _timeless_text, place, delegate, step), failure in failures:
+            where, name = self._names(failure.hosts, 20), title(step.name)
             text = _placed(failure.text.replace(ITSELF, where), place)
+            where += f" -> {delegate}" if delegate else ""
             first, _, body = text.partition("\n")
             style = kind
             if kind == IGNORED:
@@ -603,13 +649,15 @@ class Progress:
         where = f": {record.failed_in}" if record.failed_in else ""
         style = OK
         if count.get("unreachable"):
-            result, style = f"UNREACHABLE{where}", UNREACHABLE
+            other = f" -> {record.delegate}" if record.delegate else ""
+            result, style = f"UNREACHABLE{other}{where}", UNREACHABLE
         elif count.get("failures") and not (record.stopped and not record.failed_in):
             result, style = f"FAILED{where}", FAILED
         elif failed and record.stopped:
             result, style = "stopped, another host failed", CHANGED
         elif count.get("rescued"):
-            result, style = f"ok, after a failure{where}", CHANGED
+            last = record.failed_in or record.dealt_with
+            result, style = "ok, after a failure" + (f": {last}" if last else ""), CHANGED
         else:
             result = OK
         before, now = (
@@ -651,6 +699,15 @@ def plain(text: str) -> str:
     ) if not text.isprintable() else text  # fmt: skip
 
 
+def columns(text: str) -> int:
+    """How much room a text needs on a terminal, where wide letters take two columns.
+
+    Args:
+        text: one line.
+    """
+    return len(text) if text.isascii() else sum(map(_width, text))
+
+
 def clip(text: str, width: int) -> str:
     """Text cut to a width.
 
@@ -658,14 +715,31 @@ def clip(text: str, width: int) -> str:
         text: one line.
         width: columns of the terminal that it may fill; wide letters take two.
     """
-    if text.isascii():
-        return text if len(text) <= width else text[: max(0, width - 3)] + "..."
+    if columns(text) <= width:
+        return text
     used = 0
     for index, letter in enumerate(text):
-        used += 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-        if used > width:
-            return clip(text[:index].encode("ascii", "replace").decode(), max(0, width - 3)) + "..."
+        used += _width(letter)
+        if used > max(0, width - 3):
+            return text[:index] + "..."
     return text
+
+
+def title(text: str, width: int = WIDEST) -> str:
+    """A name in one line, whatever somebody wrote or a loop put into it.
+
+    Args:
+        text: the name; of what follows a colon, hosts for instance, as many are kept as there is room for.
+        width: columns that it may fill.
+    """
+    short = text = " ".join(plain(text).split())
+    head, colon, tail = text.partition(": ")
+    parts = tail.split(", ")
+    for limit in range(6, 0, -1):
+        if columns(short) <= width:
+            return short
+        short = head + colon + names(parts, limit)
+    return clip(short, width)
 
 
 def names(hosts: Sequence[str], limit: int = 6) -> str:
@@ -689,6 +763,10 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     return f"{whole} s" if whole < 100 else f"{whole // 60} min {whole % 60} s"
+
+
+def _width(letter: str) -> int:
+    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
 
 
 def _timeless(text: str) -> str:
@@ -720,7 +798,10 @@ def text_of(result: Mapping[str, Any]) -> str:
     Args:
         result: the result of a task or of an item of its loop.
     """
-    return HIDDEN if _is_hidden(result) else _readable(result.get("msg"))
+    if _is_hidden(result):
+        return HIDDEN
+    text = _readable(result.get("msg"))
+    return _killed(result) if NO_RESULT in text else text
 
 
 def spoken_by(result: Mapping[str, Any]) -> str:
@@ -797,6 +878,20 @@ def releases_of(result: Mapping[str, Any]) -> tuple[Release | None, Release | No
     if "previous" in result and "release" in result:
         return _release(result["previous"]), _release(result["release"])
     return None, None
+
+
+def _killed(result: Mapping[str, Any]) -> str:
+    """What is known of a module that ended without a result, in the words of playbooks/tasks/abandon.yml.
+
+    Of the rest of its output nothing is told: it may be anything.
+    """
+    stderr = result.get("module_stderr")
+    lines = stderr.strip().splitlines() if isinstance(stderr, str) else []
+    return (
+        f"it ended on the host without an answer, exit code {result.get('rc', 'unknown')}: it was killed, or could not "
+        f"start. What to do: look for the reason (memory: journalctl -k; Python: {lines[-1] if lines else 'nothing'}), "
+        "then run the same command again"
+    )
 
 
 def _is_hidden(result: Mapping[str, Any]) -> bool:

@@ -204,6 +204,27 @@ def without_times(lines):
     return re.sub(r"\d\d:\d\d|\d+(\.\d)? (s|min)\b|\d{4}-\d\d-\d\d.*| +(?= )", "", text).strip()
 
 
+def interrupted(project, *playbooks):
+    """Output and errors of a run that is interrupted once it says that it waits for app1."""
+    process = subprocess.Popen(
+        project.command(*playbooks),
+        cwd=project.directory,
+        env=project.environment(ANSIBLE_PROGRESS_HEARTBEAT="1"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # It waits, and says so.
+    for line in process.stdout:
+        if "waiting for app1" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    return output, errors
+
+
 @pytest.fixture
 def project(tmp_path):
     return Project(tmp_path)
@@ -431,6 +452,59 @@ def test_many_shapes_of_playbooks_are_taken_without_an_error(project):
     assert "zoo.yml: done in" in output
 
 
+def test_the_failure_that_ended_a_run_is_told_and_not_one_that_was_dealt_with(project):
+    project.write(
+        "outer.yml",
+        """
+- name: Outer
+  hosts: app1,app2
+  gather_facts: false
+  any_errors_fatal: true
+  tasks:
+    - name: Outer
+      block:
+        - name: Small thing
+          block:
+            - name: Optional
+              ansible.builtin.fail: {msg: the optional thing is missing}
+              when: inventory_hostname == 'app1'
+          rescue:
+            - name: Go on without
+              ansible.builtin.debug: {msg: going on}
+        - name: Candidate
+          ansible.builtin.fail: {msg: "candidate is ill"}
+          when: inventory_hostname == 'app1'
+      rescue:
+        - name: Return to what served before
+          ansible.builtin.include_tasks: inner.yml
+""",
+    )
+    project.write(
+        "inner.yml",
+        """
+- name: Return
+  block:
+    - name: Tidy
+      ansible.builtin.fail: {msg: cannot tidy}
+      when: inventory_hostname == 'app1'
+  rescue:
+    - name: Leave it
+      ansible.builtin.debug: {msg: left as it is}
+  always:
+    - name: Sweep
+      ansible.builtin.command: "true"
+- name: Report
+  ansible.builtin.fail:
+    msg: "{{ 'candidate is ill: a report' if inventory_hostname == 'app1' else 'Failed elsewhere: app1' }}"
+""",
+    )
+    status, output, errors = project.run("outer.yml")
+    assert status == 2, output + errors
+    assert re.search(r"^app1 +FAILED: Candidate", output, re.MULTILINE), output
+    assert re.search(r"^app2 +stopped, another host failed", output, re.MULTILINE), output
+    assert "FAILED before, app1: Optional" not in output
+
+
 def test_a_host_that_does_not_answer(project):
     project.write("reach.yml", "- name: Reach\n  hosts: all\n  gather_facts: false\n  tasks:\n    - command: 'true'\n")
     status, output, errors = project.run("reach.yml")
@@ -438,6 +512,62 @@ def test_a_host_that_does_not_answer(project):
     assert re.search(r"UNREACHABLE  away: command\n +\S.*Connection refused", output)
     assert re.search(r"^away +UNREACHABLE: ", output, re.MULTILINE)
     assert "  1. see why a host does not answer:\n     ansible -i hosts.yml away -m ping -vvv\n" in output
+
+
+def test_a_host_that_does_not_answer_to_what_is_done_on_it_for_another(project):
+    project.write(
+        "reach.yml",
+        """
+- name: Reach
+  hosts: app1
+  gather_facts: false
+  tasks:
+    - name: Look
+      ansible.builtin.command: "true"
+      delegate_to: "{{ item }}"
+      loop: [localhost, away]
+      ignore_unreachable: true
+    - name: Drain
+      ansible.builtin.command: "true"
+      delegate_to: "{{ groups.gone | first }}"
+""",
+    )
+    status, output, errors = project.run("reach.yml")
+    assert status == 4, output + errors
+    assert "ignored  app1 -> away: Look: " in output
+    assert re.search(r"UNREACHABLE  app1 -> away: Drain\n +\S.*Connection refused", output)
+    assert re.search(r"^app1 +UNREACHABLE -> away: ", output, re.MULTILINE)
+    assert "     ansible -i hosts.yml away -m ping -vvv\n" in output
+
+
+def test_a_module_that_is_killed_on_the_host(project):
+    project.write("python", f"#!/bin/sh\necho {SECRET} >&2\necho no memory >&2\nexit 137\n")
+    (project.directory / "python").chmod(0o700)
+    project.write(
+        "killed.yml",
+        """
+- hosts: app1
+  gather_facts: false
+  vars: {ansible_python_interpreter: "{{ playbook_dir }}/python"}
+  tasks:
+    - name: Hide it
+      ansible.builtin.ping:
+      no_log: true
+      ignore_errors: true
+    - name: Loop
+      ansible.builtin.ping:
+      loop: [1, 2]
+      ignore_errors: true
+    - name: Ping
+      ansible.builtin.ping:
+""",
+    )
+    status, output, errors = project.run("killed.yml")
+    told = "it ended on the host without an answer, exit code 137: it was killed, or could not start."
+    assert status == 2 and f"FAILED   app1: Ping\n         {told}" in output, output + errors
+    assert f"ignored  app1: Loop: {told}" in output and "ignored  app1: Hide it: (hidden" in output
+    assert output.count("Python: no memory)") == 3  # and one in what to do next
+    assert "with -v" in output and SECRET not in output + errors
 
 
 def test_the_last_health_answer_is_told_while_and_after_a_gate_is_waited_for(project, sick):
@@ -498,26 +628,36 @@ def test_more_verbosity_is_the_default_output(project):
 
 def test_an_interrupted_run_says_where_it_was_and_what_next(project):
     project.write("wait.yml", "- name: Wait\n  hosts: app1\n  gather_facts: false\n  tasks:\n    - command: sleep 60\n")
-    process = subprocess.Popen(
-        project.command("wait.yml"),
-        cwd=project.directory,
-        env=project.environment(ANSIBLE_PROGRESS_HEARTBEAT="1"),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    # It waits, and says so.
-    for line in process.stdout:
-        if "waiting for app1" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode != 0
+    output, errors = interrupted(project, "wait.yml")
     assert re.search(r"wait.yml was INTERRUPTED after \d.* in command; no answer yet from app1", output), (
         output + errors
     )
     assert "ansible-playbook -i hosts.yml roastify.ops.status" in output
+
+
+def test_every_playbook_of_one_command_is_told_as_a_run_of_its_own(project):
+    play = "- hosts: {0}\n  gather_facts: false\n  tasks:\n    - command: sleep {1}\n"
+    project.write("setup.yml", play.format("app", 0))
+    project.write("wait.yml", play.format("app1", 2))
+    status, output = project.watch("setup.yml", "wait.yml")
+    first, second = "\n".join(screen(output)).split("\nwait.yml, ")
+    assert status == 0
+    assert first.startswith("setup.yml, ") and "setup.yml: done in" in first and "wait.yml" not in first
+    assert "wait.yml: done in" in second and "setup.yml" not in second
+    # Ansible counts on from one playbook to the next.
+    assert re.search(r"^app1 +ok +1 +\d", second, re.MULTILINE) and "app2" not in second
+    # And what is under way is still shown.
+    assert re.search(r"\r\x1b\[K00:0[12]  command  [12]\.\d s; waiting for app1", output.split("wait.yml, ")[1])
+
+
+def test_the_second_playbook_of_a_command_can_be_interrupted(project):
+    play = "- hosts: {0}\n  gather_facts: false\n  tasks:\n    - command: sleep {1}\n"
+    project.write("setup.yml", play.format("app2", 0))
+    project.write("wait.yml", play.format("app1", 60))
+    output, errors = interrupted(project, "setup.yml", "wait.yml")
+    said = r"^wait.yml was INTERRUPTED after \d.* in command; no answer yet from app1"
+    assert re.search(said, output, re.MULTILINE), output + errors
+    assert output.count("INTERRUPTED") == 1
 
 
 def test_a_broken_template_of_the_inventory_is_told_with_file_and_line(project):

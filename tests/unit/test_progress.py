@@ -221,6 +221,23 @@ def test_an_unreachable_host_is_told_clearly(run):
     assert "  1. see why:\n     ansible app2 -m ping" in run.text
 
 
+def test_of_a_step_for_another_host_the_one_that_does_not_answer_is_named(run):
+    refused = Outcome("unreachable", "Connection refused", delegate="balancer1")
+    elsewhere = Outcome("unreachable", "Connection refused", delegate="balancer2")
+    run.step(stage("Drain"), {"app1": refused, "app2": refused, "app3": elsewhere})
+    run.step(stage("Note"), {"app1": Outcome("ignored", "Connection refused", delegate="balancer1")})
+    run.end(app1={"unreachable": 1}, app2={"unreachable": 1}, app3={"unreachable": 1})
+    assert "UNREACHABLE  app1, app2 -> balancer1: Drain\n         Connection refused" in run.text
+    assert "UNREACHABLE  app3 -> balancer2: Drain\n" in run.text
+    assert "ignored  app1 -> balancer1: Note: Connection refused" in run.text
+    assert "app1  UNREACHABLE -> balancer1: Stage the release" in run.text
+    hosts = [*FLEET, "new"]
+    assert run.progress.silent(hosts) == ["balancer1", "balancer2", "new"]
+    # Another time it was the host itself.
+    run.step(stage("Note"), {"app1": Outcome("unreachable", "Connection refused")})
+    assert run.progress.silent(hosts) == ["app1", "balancer1", "balancer2", "new"]
+
+
 def test_an_ignored_failure_is_one_line_and_no_failure_of_the_run(run):
     run.step(stage("Look"), all_hosts("ignored", "not there\nat all"))
     run.end()
@@ -236,6 +253,76 @@ def test_a_failure_that_was_dealt_with_is_one_line_and_no_failure_of_the_run(run
     assert "rescue   app2: Gate: shut" in run.text
     assert "503" not in run.text and "FAILED" not in run.text
     assert "app2  ok, after a failure: Stage the release" in run.text
+
+
+OPTIONAL = alone("Optional", rescued=True, caught=("small",))
+WITHOUT = alone("Go on without", follows=True, catches=("small",))
+GATE = alone("Gate", rescued=True, caught=("outer",))
+REPORT = alone("Report", follows=True, reports=True, catches=("outer",))
+
+
+def test_a_failure_that_was_dealt_with_is_not_to_blame_for_a_later_one():
+    run = Run()
+    run.play(fatal=True)
+    run.step(OPTIONAL, {"app1": Outcome("failed", "not there\nmore of it"), "app2": Outcome("failed", "not there")})
+    run.step(WITHOUT, {"app1": Outcome("ok"), "app2": Outcome("ok")})
+    # One fails at once, the other after it has gone on.
+    run.step(GATE, {"app1": Outcome("failed", "shut"), "app2": Outcome("ok"), "app3": Outcome("ok")})
+    run.step(GATE, {"app2": Outcome("failed", "shut")})
+    elsewhere = Outcome("failed", "Failed elsewhere: app1")
+    run.step(REPORT, {"app1": Outcome("failed", "shut"), "app2": Outcome("failed", "shut"), "app3": elsewhere})
+    run.end(**{host: {"failures": 1, "rescued": 1} for host in FLEET})
+    assert "app1  FAILED: Gate" in run.text and "app2  FAILED: Gate" in run.text
+    assert "FAILED before" not in run.text
+
+
+def test_a_host_that_had_dealt_with_a_failure_and_stops_for_another_has_not_failed():
+    run = Run()
+    run.play(fatal=True)
+    run.step(OPTIONAL, {"app1": Outcome("failed", "not there")})
+    run.step(WITHOUT, {"app1": Outcome("ok")})
+    run.step(GATE, {"app1": Outcome("ok"), "app2": Outcome("failed", "shut")})
+    run.step(REPORT, {"app1": Outcome("failed", "Failed elsewhere: app2"), "app2": Outcome("failed", "shut")})
+    run.end(app1={"failures": 1, "rescued": 1}, app2={"failures": 1})
+    assert "app1  stopped, another host failed" in run.text and "app2  FAILED: Gate" in run.text
+    assert "on app2; stopped with it: app1" in run.text
+
+
+def test_a_host_that_dealt_with_a_failure_and_went_on_is_ok_after_it(run):
+    run.step(OPTIONAL, all_hosts("failed", "not there"))
+    run.step(WITHOUT, all_hosts("ok"))
+    run.step(GATE, all_hosts("ok"))
+    run.end(**{host: {"rescued": 1} for host in FLEET})
+    assert "app1  ok, after a failure: Optional" in run.text
+
+
+def test_what_deals_with_a_failure_does_not_take_the_blame(run):
+    """Neither by failing in turn, nor where steps of a block that always run come between."""
+    run.step(OPTIONAL, {"app1": Outcome("failed", "not there")})
+    # It stands in the rescue of the one, and has a rescue of its own within that.
+    run.step(alone("Tidy", rescued=True, caught=("tidy",), catches=("small",)), {"app1": Outcome("failed", "dirty")})
+    run.step(alone("Sweep", follows=True, catches=("tidy", "small")), {"app1": Outcome("ok")})
+    run.step(alone("Go on", follows=True, rescued=True, caught=("kept", "outer"), catches=("small",)), {
+        "app1": Outcome("failed", "no way")
+    })  # fmt: skip
+    run.step(alone("Always", catches=("kept",)), {"app1": Outcome("ok")})
+    run.step(REPORT, {"app1": Outcome("failed", "no way")})
+    run.step(alone("At the very end", catches=("all",)), {"app1": Outcome("ok")})
+    run.end(app1={"failures": 1})
+    assert "app1  FAILED: Optional" in run.text
+    assert "FAILED before, app1: Optional\n         not there" in run.text
+
+
+def test_a_host_that_could_not_return_after_another_failed_has_failed():
+    run = Run()
+    run.play(fatal=True)
+    run.step(GATE, {"app1": Outcome("ok"), "app2": Outcome("failed", "shut")})
+    back = alone("Return", rescued=True, caught=("return",), catches=("outer",))
+    run.step(back, {"app1": Outcome("failed", "no disk"), "app2": Outcome("ok")})
+    run.step(alone("Note", catches=("outer",)), {"app1": Outcome("ok"), "app2": Outcome("ok")})
+    run.step(REPORT, {"app1": Outcome("failed", "Failed elsewhere: app2"), "app2": Outcome("failed", "shut")})
+    run.end(app1={"failures": 1}, app2={"failures": 1})
+    assert "app1  FAILED: Return" in run.text and "FAILED before, app1: Return\n         no disk" in run.text
 
 
 def failed_deployment(run, report):
@@ -319,6 +406,63 @@ def test_the_live_line_says_whom_it_waits_for_and_the_last_answer(run):
     # Where there is less room, the phase goes first: whom it waits for matters more.
     assert run.progress.live(60) == "00:12  Gate  12 s; waiting for app2, app3; last health an..."
     assert len(run.progress.live(60)) == 60
+
+
+def test_a_long_name_leaves_room_for_what_is_waited_for(run):
+    step = stage("Wait until the application " + "really " * 10 + "answers")
+    run.show(run.progress.step(step))
+    run.progress.begin("app2")
+    run.now += 12
+    run.progress.poll("app2", Outcome("ok", answer="HTTP\t503"))
+    live = run.progress.live(100)
+    assert live.startswith("00:12  Wait until the application rea...") and len(live) == 100
+    assert live.endswith("  12 s; waiting for app2; last health answer, app2: HTTP 503")
+    # Some of the name is always there.
+    assert run.progress.live(40) == "00:12  Wait until the ap...  12 s; wa..."
+
+
+def test_a_name_is_one_line(run):
+    step = Step("k", "Wait\n\tfor it", "Stage\nall", "stage")
+    run.step(step, {"app1": Outcome("failed", "no"), "app2": Outcome("ignored", "no")})
+    run.progress.begin("app3")
+    assert "00:01  Stage all: Wait for it" in run.progress.live() and run.progress.live().isprintable()
+    run.show(run.progress.retry(step, "app3", 1, 3, Outcome("failed", "no")))
+    run.end(app1={"failures": 1})
+    for line in (
+        "FAILED   app1: Wait for it",
+        "ignored  app2: Wait for it: no",
+        "app3: Wait for it failed, try 2",
+        "Stage all ",
+    ):
+        assert line in run.text
+    assert "app1  FAILED: Stage all" in run.text
+
+
+def test_the_title_of_a_batch_of_many_hosts_is_short():
+    fleet = [f"app{number:03}.prod.example.com" for number in range(100)]
+    run = Run()
+    run.play("Deploy", True)
+    step = Step("k", "Switch", f"Switch, batch by batch: {', '.join(fleet)}", "batch", rescued=True)
+    run.step(step, {host: Outcome("failed" if host == fleet[0] else "changed", "boom") for host in fleet})
+    run.show(run.progress.end({host: {**FINE, "failures": int(host == fleet[0])} for host in fleet}))
+    title = "Switch, batch by batch: app000.prod.example.com, app001.prod.example.com and 98 more"
+    assert f"failed   {title}  99/100" in run.text and f"{fleet[0]}  FAILED: {title} " in run.text
+    assert max(map(len, run.text.splitlines())) < 350
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [
+        ("Switch: app1, app2", "Switch: app1, app2"),
+        ("Switch: app1, app2, app3, app4, app5", "Switch: app1 and 4 more"),
+        ("Switch: app1, app2, app3 and some", "Switch: app1 and 2 more"),
+        ("Switch: a-host-with-a-long-name, b", "Switch: a-host-with-a-..."),
+        ("Switch to what is, for now, new", "Switch to what is, for..."),
+        (" Switch\r\n  to it\t", "Switch to it"),
+    ],
+)
+def test_titles(text, short):
+    assert progress.title(text, 25) == short
 
 
 def test_the_answer_that_opened_the_gate_is_told(run):
@@ -449,6 +593,32 @@ def test_a_result_that_says_little_is_shown_with_the_way_to_see_more(run):
     assert "run the same command again with -v" in run.text
 
 
+KILLED = {
+    "msg": "Module result deserialization failed: No start of json char found",
+    "module_stderr": "PG_PASSWORD=s3cr3t\ncannot allocate memory\n",
+    "module_stdout": "s3cr3t",
+    "rc": 137,
+}
+
+
+def test_a_module_that_was_killed_is_told_with_what_is_known_of_it(run):
+    text = progress.text_of(KILLED)
+    # In the words of playbooks/tasks/abandon.yml, so that a report of it is not told twice.
+    assert text == (
+        "it ended on the host without an answer, exit code 137: it was killed, or could not start. What to do: look for"
+        " the reason (memory: journalctl -k; Python: cannot allocate memory), then run the same command again"
+    )
+    bare = progress.text_of({"msg": KILLED["msg"]})
+    assert "exit code unknown: it was killed" in bare and "Python: nothing)" in bare
+    assert progress.text_of({**KILLED, "censored": "hidden"}) == progress.HIDDEN
+    run.step(stage("Transfer", rescued=True), {"app1": Outcome("failed", text)})
+    run.step(alone("Report", follows=True, reports=True), {"app1": Outcome("failed", f"app1, Transfer: {text}")})
+    run.end(app1={"failures": 1})
+    assert "FAILED before" not in run.text
+    assert "  1. look for the reason (memory: journalctl -k; " in run.text
+    assert "run the same command again with -v" in run.text
+
+
 def test_nothing_but_what_is_meant_for_people_is_taken_from_a_result():
     result = {"msg": "no", "stdout": "s3cr3t", "invocation": {"password": "s3cr3t"}, "cmd": "login s3cr3t"}
     assert progress.text_of(result) == "no"
@@ -491,7 +661,8 @@ def test_text_is_cut_by_columns_and_not_by_letters():
     assert progress.clip("abcdefgh", 8) == "abcdefgh"
     assert progress.clip("abcdefghi", 8) == "abcde..."
     assert progress.clip("日本語", 6) == "日本語"
-    assert len(progress.clip("日本語のなまえ", 8)) <= 8
+    assert progress.clip("日本語のなまえ", 8) == "日本..."
+    assert progress.clip("Größe des Ganzen", 8) == "Größe..."
 
 
 @pytest.mark.parametrize(
