@@ -11,7 +11,7 @@ interval of the checks is not among them).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,8 @@ from ansible_collections.roastify.ops.plugins.module_utils.errors import Operati
 AWS, HAPROXY = "aws", "haproxy"
 #: What a host is to its load balancer.
 IN, ILL, JOINING, LEAVING, OUT, UNKNOWN = "in", "unhealthy", "joining", "leaving", "out", "unknown"
+#: Whether hosts may be taken out of it.
+LEAVE, STAY, STOP = "leave", "stay", "stop"
 #: Seconds that the switch of one batch takes beside all waiting; an estimate, since applications differ.
 SWITCH = 10
 #: Seconds by which a limit has to exceed what the load balancer takes: it is asked once a second, and answers late.
@@ -87,6 +89,19 @@ class Limits:
     confirm_within: float = 0
     lease: float = 0
     forks: int = 5
+
+
+@dataclass(frozen=True)
+class Departure:
+    """Whether hosts may be taken out of their load balancer.
+
+    Attributes:
+        verdict: `LEAVE`; `STAY` where nobody serves at all; `STOP` where nobody would any more, or that is not known.
+        told: why not, for people; empty if they may leave.
+    """
+
+    verdict: str
+    told: str = ""
 
 
 @dataclass(frozen=True)
@@ -203,6 +218,55 @@ def target(answer: Mapping[str, Any], place: Mapping[str, Any], name: str) -> Ta
         balancer = see(answer, place)
     except OperationError as error:
         return Target(UNKNOWN, error.cause)
+    return _find(balancer, name)
+
+
+def departure(
+    answer: Mapping[str, Any], place: Mapping[str, Any], batch: Collection[str], names: Mapping[str, str]
+) -> Departure:
+    """Whether somebody is left to serve, by the load balancer's own word, while a batch is out of it.
+
+    That a host answers well itself is not enough: the load balancer may see it otherwise (a security group, another
+    path), and sends it nothing then. Whoever else gets requests counts, also a target that is no host of the fleet.
+
+    Args:
+        answer: of the module that asked it.
+        place: which one, as for `see`.
+        batch: hosts that are to leave.
+        names: of each host of the fleet that of its target.
+    """
+    who = ", ".join(batch)
+    try:
+        balancer = see(answer, place)
+    except OperationError as error:
+        return Departure(
+            STOP,
+            f"whether anybody would serve while {who} {'are' if len(batch) > 1 else 'is'} out of the load balancer is "
+            f"not known: {error.cause}. What to do: {error.remedy}",
+        )
+    leaving = {names.get(host) or host for host in batch}
+    serving = {name for name, target in balancer.targets.items() if target.state == IN}
+    if serving - leaving:
+        return Departure(LEAVE)
+    if not serving:
+        return Departure(
+            STAY,
+            f"the {balancer.name} calls no host healthy, so that none could take over from {who}",
+        )
+    others = {host: name for host, name in names.items() if host not in batch}
+    seen = []
+    for host, name in others.items():
+        target = _find(balancer, name)
+        seen.append(", ".join(filter(None, [f"{host}: {target.state}", target.reason])))
+    return Departure(
+        STOP,
+        f"while {who} would be out of the load balancer nobody would serve: the {balancer.name} calls no other host "
+        f"healthy{' (' + '; '.join(seen) + ')' if seen else ''}. What to do: see why (playbooks/doctor.yml) and mend "
+        "it, or leave hosts in the load balancer while they are switched: -e deploy_drain=false",
+    )
+
+
+def _find(balancer: Balancer, name: str) -> Target:
     return balancer.targets.get(name, Target(OUT, f"{name} is not in the {balancer.name}"))
 
 

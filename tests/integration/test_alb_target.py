@@ -11,7 +11,7 @@ import json
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +122,21 @@ class Controller:
         self.instances = group.instances if group else ["", ""]
         self.asked = 0
 
-    def run(self, endpoint: str, entry: str, show: str = "", **variables: Any) -> tuple[int, str, list[Any]]:
-        """Exit code and output of an entry point of the role, and a variable of each host afterwards."""
-        role = {"name": "roastify.ops.alb_target", "tasks_from": entry}
+    def run(
+        self, endpoint: str, entry: str, show: str = "", before: str = "", only: str = "", **variables: Any
+    ) -> tuple[int, str, list[Any]]:
+        """Exit code and output of an entry point of the role, and a variable of each host afterwards.
+
+        Args:
+            endpoint: address of the load balancer's interface.
+            entry: the entry point.
+            show: the variable.
+            before: an entry point that all hosts run before.
+            only: the host that runs the entry point; else all.
+            variables: of the role.
+        """
+        role, first = ({"name": "roastify.ops.alb_target", "tasks_from": each} for each in (entry, before))
+        prepared = [{"ansible.builtin.import_role": first}] if before else []
         results = self.directory / "results"
         results.mkdir(exist_ok=True)
         for path in results.iterdir():
@@ -134,7 +146,12 @@ class Controller:
             "gather_facts": False,
             "any_errors_fatal": True,
             "tasks": [
-                {"ansible.builtin.import_role": role, "vars": variables},
+                *prepared,
+                {
+                    "ansible.builtin.import_role": role,
+                    "vars": variables,
+                    "when": f"inventory_hostname == '{only}'" if only else True,
+                },
                 {
                     "ansible.builtin.copy": {
                         "content": f"{{{{ {show or dict()} | to_json }}}}",
@@ -320,6 +337,61 @@ def test_a_host_that_still_drains_is_put_back_when_it_may_be(moto: str, group: G
     assert status == 0, output
     assert group.states() == ["healthy", "healthy"]
     assert "Register a target that had to finish draining first" in output
+
+
+LEAVE: dict[str, Any] = {"alb_target_batch": ["app1"], "alb_target_timeout": 20}
+
+
+def ill(group: Group, *instances: int) -> Callable[[bytes, bytes], bytes]:
+    """A load balancer that does not call these healthy."""
+
+    def change(request: bytes, answer: bytes) -> bytes:
+        if b"Action=DescribeTargetHealth" not in request:
+            return answer
+        members = answer.split(b"<member>")
+        names = [group.instances[number].encode() for number in instances]
+        wrong = b"<State>unhealthy</State><Reason>Target.Timeout</Reason>"
+        return b"<member>".join(
+            member.replace(b"<State>healthy</State>", wrong) if any(name in member for name in names) else member
+            for member in members
+        )
+
+    return change
+
+
+def test_a_host_leaves_where_another_one_is_healthy_for_the_load_balancer(
+    moto: str, group: Group, tmp_path: Path
+) -> None:
+    controller = Controller(tmp_path, group)
+    status, output, _ = controller.run(moto, "leave", before="budget", only="app1", **LEAVE)
+    assert status == 0, output
+    assert (group.states()[0] != "healthy", group.states()[1]) == (True, "healthy")
+
+
+@pytest.mark.parametrize("alone", ["stop", "stay"])
+def test_the_last_host_that_is_healthy_for_the_load_balancer_does_not_leave(
+    moto: str, group: Group, tmp_path: Path, alone: str
+) -> None:
+    controller = Controller(tmp_path, group)
+    with answering(moto, ill(group, 1)) as endpoint:
+        status, output, _ = controller.run(
+            endpoint, "leave", before="budget", only="app1", **LEAVE, alb_target_alone=alone
+        )
+    assert group.states() == ["healthy", "healthy"], output
+    assert (status == 0) == (alone == "stay"), output
+    told = " ".join(output.split())
+    assert "while app1 would be out of the load balancer nobody would serve: the target group shop calls no" in told
+    assert "app2: unhealthy, Target.Timeout" in told
+    assert ("Nothing was changed on app1: " in told) == (alone == "stop")
+
+
+def test_a_fleet_of_which_nobody_is_healthy_is_switched_in_its_place(moto: str, group: Group, tmp_path: Path) -> None:
+    controller = Controller(tmp_path, group)
+    with answering(moto, ill(group, 0, 1)) as endpoint:
+        status, output, _ = controller.run(endpoint, "leave", before="budget", only="app1", **LEAVE)
+    assert status == 0, output
+    assert group.states() == ["healthy", "healthy"]
+    assert "app1 stays in the load balancer: the target group shop calls no host healthy" in " ".join(output.split())
 
 
 # -- playbooks --------------------------------------------------------------------------------------------

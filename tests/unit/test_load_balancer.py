@@ -206,3 +206,54 @@ def test_only_a_healthy_host_is_put_back(state, healthy, repairable):
     if found:
         assert found["evidence"] == ["why"] and found["what"] and found["remedy"]
     assert load_balancer.remark("app1", Target(state, "why")).startswith("app1")
+
+
+# -- who may leave ----------------------------------------------------------------------------------------
+
+PLACE = {"provider": "aws", "name": "shop", "region": "", "interval": 2}
+NAMES = {"app1": "i-1:5000", "app2": "i-2:5000", "app3": "i-3:5000"}
+
+
+def group_of(**states):
+    """A target group in which app1 is i-1; ``healthy`` or a state with its reason."""
+    told = [state.partition(" ") for state in states.values()]
+    return target_group(
+        targets_health_description=[
+            {"target": {"id": f"i-{host[3:]}", "port": 5000}, "target_health": {"state": state, "reason": reason}}
+            for host, (state, _, reason) in zip(states, told)
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "batch", "verdict"),
+    [
+        (group_of(app1="healthy", app2="healthy"), ["app1"], "leave"),
+        (group_of(app1="healthy", app2="unhealthy"), ["app1"], "stop"),
+        (group_of(app1="healthy", app2="initial", app3="draining"), ["app1"], "stop"),
+        (group_of(app1="healthy", app2="healthy", app3="unhealthy"), ["app1", "app2"], "stop"),
+        (group_of(app1="unhealthy", app2="healthy"), ["app1"], "leave"),
+        # Of another fleet, or left out by --limit: it serves.
+        (group_of(app1="healthy", app9="healthy"), ["app1"], "leave"),
+        # Nobody serves by its word: there is nobody to spare, and this deployment may be what mends it.
+        (group_of(app1="unhealthy", app2="unhealthy"), ["app1"], "stay"),
+        ({"msg": "AccessDenied"}, ["app1"], "stop"),
+    ],
+)
+def test_who_may_leave(answer, batch, verdict):
+    found = load_balancer.departure(answer, PLACE, batch, NAMES)
+    assert found.verdict == verdict
+    assert ("What to do: " in found.told) == (verdict == "stop") and bool(found.told) == (verdict != "leave")
+
+
+def test_why_a_host_may_not_leave():
+    answer = group_of(app1="healthy", app2="unhealthy Target.Timeout")
+    assert load_balancer.departure(answer, PLACE, ["app1"], NAMES).told == (
+        "while app1 would be out of the load balancer nobody would serve: the target group shop calls no other host "
+        "healthy (app2: unhealthy, Target.Timeout; app3: out, i-3:5000 is not in the target group shop). What to do: "
+        "see why (playbooks/doctor.yml) and mend it, or leave hosts in the load balancer while they are switched: "
+        "-e deploy_drain=false"
+    )
+    told = load_balancer.departure({"msg": "AccessDenied"}, PLACE, ["app1", "app2"], NAMES).told
+    assert told.startswith("whether anybody would serve while app1, app2 are out of the load balancer is not known: ")
+    assert "AccessDenied" in told
