@@ -20,6 +20,8 @@ from ansible_collections.roastify.ops.plugins.module_utils.errors import Operati
 AWS, HAPROXY = "aws", "haproxy"
 #: What a host is to its load balancer.
 IN, ILL, JOINING, LEAVING, OUT, UNKNOWN = "in", "unhealthy", "joining", "leaving", "out", "unknown"
+#: Registered, but the load balancer sends it nothing, whatever it answers: to register it again changes nothing.
+UNUSED = "unused"
 #: Whether hosts may be taken out of it.
 LEAVE, STAY, STOP = "leave", "stay", "stop"
 #: Seconds that the switch of one batch takes beside all waiting; an estimate, since applications differ.
@@ -34,7 +36,17 @@ _AWS_STATES = {
     "unhealthy": ILL,
     "unhealthy.draining": ILL,
     "draining": LEAVING,
-    "unused": OUT,
+    "unused": UNUSED,
+}
+#: The only reason for ``unused`` that means that it is not registered.
+_NOT_REGISTERED = "Target.NotRegistered"
+#: What to do about the others.
+_UNUSED_REMEDIES = {
+    "Target.NotInUse": (
+        "enable the availability zone of this host for the load balancer, or add a listener that forwards to the "
+        "target group"
+    ),
+    "Target.InvalidState": "see why its instance does not run",
 }
 #: By the first word; ``no check`` gets requests whatever it answers.
 _HAPROXY_STATES = {"UP": IN, "no": IN, "DOWN": ILL, "NOLB": LEAVING, "DRAIN": LEAVING, "MAINT": OUT}
@@ -147,9 +159,8 @@ def from_aws(answer: Mapping[str, Any], group: str, region: str = "") -> Balance
     for each in numbers.get("targets_health_description") or []:
         health = each["target_health"]
         reason = " ".join(filter(None, [health.get("reason", ""), health.get("description", "")]))
-        targets[f"{each['target']['id']}:{each['target']['port']}"] = Target(
-            _AWS_STATES.get(health["state"], UNKNOWN), reason
-        )
+        state = OUT if health.get("reason") == _NOT_REGISTERED else _AWS_STATES.get(health["state"], UNKNOWN)
+        targets[f"{each['target']['id']}:{each['target']['port']}"] = Target(state, reason)
     return Balancer(
         f"target group {group}",
         float(numbers["deregistration_delay_timeout_seconds"]),
@@ -390,6 +401,11 @@ def remark(host: str, target: Target) -> str | None:
             f"{host} is out of the load balancer and gets no requests{_because(target)}; the next deployment puts it "
             "back, or, unless one is at work, the doctor: playbooks/doctor.yml -e doctor_repair=true"
         )
+    if target.state == UNUSED:
+        return (
+            f"{host} is registered in the load balancer, which does not use it: it gets no requests{_because(target)}. "
+            f"What to do: {_unused_remedy(target)}"
+        )
     if target.state == ILL:
         return f"{host}: the load balancer does not call it healthy{_because(target)}"
     if target.state == UNKNOWN:
@@ -416,6 +432,13 @@ def finding(target: Target, healthy: bool) -> dict[str, Any] | None:
             "repairable": healthy,
             "evidence": [target.reason] if target.reason else [],
         }
+    if target.state == UNUSED:
+        return {
+            "what": "this host is registered in the load balancer, which does not use it: it gets no requests",
+            "remedy": _unused_remedy(target),
+            "repairable": False,
+            "evidence": [target.reason] if target.reason else [],
+        }
     if target.state == ILL and healthy:
         return {
             "what": "the load balancer does not call this host healthy, which answers well itself",
@@ -431,6 +454,10 @@ def finding(target: Target, healthy: bool) -> dict[str, Any] | None:
             "evidence": [target.reason] if target.reason else [],
         }
     return None
+
+
+def _unused_remedy(target: Target) -> str:
+    return _UNUSED_REMEDIES.get(target.reason.split(" ")[0], "see what AWS says of that reason")
 
 
 def _because(target: Target) -> str:

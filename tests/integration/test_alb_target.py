@@ -339,6 +339,28 @@ def test_a_host_that_still_drains_is_put_back_when_it_may_be(moto: str, group: G
     assert "Register a target that had to finish draining first" in output
 
 
+NOT_IN_USE = (
+    b"<State>unused</State><Reason>Target.NotInUse</Reason>"
+    b"<Description>Target is in an Availability Zone that is not enabled for the load balancer</Description>"
+)
+
+
+def not_in_use(request: bytes, answer: bytes) -> bytes:
+    if b"Action=DescribeTargetHealth" not in request:
+        return answer
+    return answer.replace(b"<State>healthy</State>", NOT_IN_USE)
+
+
+def test_a_target_that_the_load_balancer_does_not_use_is_no_verdict(moto: str, group: Group, tmp_path: Path) -> None:
+    controller = Controller(tmp_path, group)
+    with answering(moto, not_in_use) as endpoint:
+        status, output, _ = controller.run(endpoint, "main", alb_target_state="registered", alb_target_timeout=20)
+    assert status != 0, output
+    told = " ".join(output.split())
+    assert "app2 is registered in the load balancer, which does not use it: it gets no requests (Target.Not" in told
+    assert "What to do: enable the availability zone" in told
+
+
 LEAVE: dict[str, Any] = {"alb_target_batch": ["app1"], "alb_target_timeout": 20}
 
 
@@ -499,3 +521,30 @@ def test_the_doctor_says_that_a_host_could_not_be_put_back(clinic: Clinic, moto:
         told = clinic.run(*REPAIR)
     assert "app2 could not be put back: Status check timeout of 10 exceeded, last status was initial" in told
     assert "it gets no requests (can be mended)" in told
+
+
+def test_the_doctor_cannot_mend_what_the_load_balancer_does_not_use(clinic: Clinic, group: Group, moto: str) -> None:
+    group.register(group.instances[1])
+    with answering(moto, not_in_use) as clinic.moto:
+        told = clinic.run(*REPAIR)
+    assert "this host is registered in the load balancer, which does not use it: it gets no requests" in told
+    assert "What to do: enable the availability zone" in told
+    assert "mended" not in told
+
+
+def test_the_doctor_looks_again_before_it_says_mended(clinic: Clinic, group: Group, moto: str) -> None:
+    """One that still drains counts as registered, and ends the wait when it is ill."""
+    group.register(group.instances[1])
+    asked: list[bytes] = []
+
+    def drains(request: bytes, answer: bytes) -> bytes:
+        if b"Action=DescribeTargetHealth" not in request:
+            return answer
+        asked.append(request)
+        changed = ill(group, 1)(request, answer)
+        return changed.replace(b"unhealthy<", b"draining<") if len(asked) <= 3 else changed
+
+    with answering(moto, drains) as clinic.moto:
+        told = clinic.run(*REPAIR)
+    assert "the load balancer does not call this host healthy, which answers well itself" in told
+    assert "mended" not in told

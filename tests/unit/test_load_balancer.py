@@ -182,6 +182,27 @@ def test_a_host_that_the_target_group_does_not_know_is_out():
     assert load_balancer.remark("app1", found).startswith("app1 is out of the load balancer and gets no requests (i-1:")
 
 
+@pytest.mark.parametrize(
+    ("reason", "state", "remedy"),
+    [
+        ("Target.NotRegistered", "out", "the next deployment puts it back"),
+        ("Target.NotInUse", "unused", "What to do: enable the availability zone of this host for the load balancer"),
+        ("Target.NotInUse", "unused", "or add a listener that forwards to the target group"),
+        ("Target.InvalidState", "unused", "What to do: see why its instance does not run"),
+        ("Target.IpUnusable", "unused", "What to do: see what AWS says of that reason"),
+    ],
+)
+def test_a_target_that_is_registered_and_not_used_is_not_out(reason, state, remedy):
+    balancer = load_balancer.from_aws(group_of(app1=f"unused {reason}"), "shop")
+    found = balancer.targets["i-1:5000"]
+    assert found == Target(state, reason)
+    told = load_balancer.remark("app1", found)
+    assert f"({reason})" in told and remedy in told
+    if state == "unused":
+        assert told.startswith("app1 is registered in the load balancer, which does not use it: it gets no requests (")
+        assert load_balancer.finding(found, True)["remedy"] in told
+
+
 @pytest.mark.parametrize("state", ["in", "joining"])
 def test_a_host_that_is_well_needs_no_words(state):
     assert load_balancer.remark("app1", Target(state)) is None
@@ -198,6 +219,9 @@ def test_a_host_that_is_well_needs_no_words(state):
         # The doctor of the host itself says what is wrong.
         ("unhealthy", False, None),
         ("unknown", True, False),
+        # Registered already: nothing that a program may do.
+        ("unused", True, False),
+        ("unused", False, False),
     ],
 )
 def test_only_a_healthy_host_is_put_back(state, healthy, repairable):
