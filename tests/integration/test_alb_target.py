@@ -416,6 +416,69 @@ def test_a_fleet_of_which_nobody_is_healthy_is_switched_in_its_place(moto: str, 
     assert "app1 stays in the load balancer: the target group shop calls no host healthy" in " ".join(output.split())
 
 
+@contextlib.contextmanager
+def server_of_haproxy(path: Path, comes: list[str]) -> Iterator[list[str]]:
+    """A socket of HAProxy's; a server that is enabled has these states one after the other. Gives the commands."""
+    commands: list[str] = []
+    states = [comes[-1]]
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            nonlocal states
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        asked = connection.recv(1000).decode()
+                        answer = ""
+                        if asked == "show stat\n":
+                            state = states.pop(0) if len(states) > 1 else states[0]
+                            answer = (
+                                "# pxname,svname,scur,status,weight,check_status,last_chk,check_rise,check_fall,addr,\n"
+                                f"shop,app1,0,{state},1,,,,,10.0.0.1:5000,\n"
+                            )
+                        else:
+                            commands.append(asked)
+                            states = ["MAINT"] if "disable server" in asked else comes.copy()
+                        connection.sendall(answer.encode() or b"\n")
+
+        threading.Thread(target=serve, daemon=True).start()
+        try:
+            yield commands
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(
+    ("comes", "status"),
+    [
+        (["no check"], 0),
+        (["DOWN 1/2", "DOWN 1/2", "UP"], 0),
+        (["DOWN"], 2),
+    ],
+    ids=["without checks", "with checks", "ill"],
+)
+def test_a_server_of_haproxy_leaves_and_comes_back(tmp_path: Path, comes: list[str], status: int) -> None:
+    controller = Controller(
+        tmp_path,
+        alb_target_provider="haproxy",
+        alb_target_backend="shop",
+        alb_target_balancer="app2",
+        alb_target_socket=str(tmp_path / "admin.sock"),
+        alb_target_timeout=4,
+    )
+    with server_of_haproxy(tmp_path / "admin.sock", comes) as commands:
+        done, output, _ = controller.run("", "main", only="app1", alb_target_state="drained")
+        assert done == 0, output
+        assert "disable server shop/app1" in commands[-1]
+        done, output, _ = controller.run("", "main", only="app1", alb_target_state="registered")
+    assert done == status, output
+    assert "enable server shop/app1" in commands[-1]
+    assert ("server shop/app1 not status 'UP' after 4 retries" in output) == (status != 0)
+
+
 # -- playbooks --------------------------------------------------------------------------------------------
 
 
