@@ -39,7 +39,7 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(state) is V(in), V(joining), V(unhealthy), V(leaving), V(out) or V(unknown).
+    - C(state) is V(in), V(joining), V(unhealthy), V(leaving), V(out), V(unused) or V(unknown).
     - C(reason) is why, in the load balancer's own words.
     - C(remarks) are sentences for people, none if all is well.
   type: dict

@@ -7,8 +7,10 @@ name: batches
 short_description: Cut a fleet into the batches that are switched one after the other
 version_added: 0.1.0
 author: The roastify.ops maintainers (!UNKNOWN)
-description: Takes a list of hosts and gives a list of lists, in the same order.
-positional: sizes
+description: >-
+  Takes a list of hosts and gives a list of lists, in the same order, unless nobody were left to serve while a batch is
+  out of the load balancer, and would be if hosts on which nothing is live went first.
+positional: sizes, infos
 options:
   _input:
     description: Host names.
@@ -21,6 +23,12 @@ options:
       - The last one repeats until no host is left. A single one needs no list.
     type: raw
     required: true
+  infos:
+    description: >-
+      Hosts that leave a load balancer while they are switched, each as M(roastify.ops.release_info) gives it; none
+      where they don't.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -37,13 +45,13 @@ _value:
 """
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.roastify.ops.plugins.module_utils.batches import batches
+from ansible_collections.roastify.ops.plugins.module_utils.preflight import batches_that_serve
 
 
-def cut(hosts, sizes):
+def cut(hosts, sizes, infos=None):
     """The filter: errors of the caller's come back as such."""
     try:
-        return batches(list(hosts), sizes)
+        return batches_that_serve(list(hosts), sizes, infos or {})
     except ValueError as error:
         raise AnsibleFilterError(str(error)) from error
 

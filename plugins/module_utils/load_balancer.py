@@ -11,7 +11,7 @@ interval of the checks is not among them).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,10 @@ from ansible_collections.roastify.ops.plugins.module_utils.errors import Operati
 AWS, HAPROXY = "aws", "haproxy"
 #: What a host is to its load balancer.
 IN, ILL, JOINING, LEAVING, OUT, UNKNOWN = "in", "unhealthy", "joining", "leaving", "out", "unknown"
+#: Registered, but the load balancer sends it nothing, whatever it answers: to register it again changes nothing.
+UNUSED = "unused"
+#: Whether hosts may be taken out of it.
+LEAVE, STAY, STOP = "leave", "stay", "stop"
 #: Seconds that the switch of one batch takes beside all waiting; an estimate, since applications differ.
 SWITCH = 10
 #: Seconds by which a limit has to exceed what the load balancer takes: it is asked once a second, and answers late.
@@ -32,7 +36,17 @@ _AWS_STATES = {
     "unhealthy": ILL,
     "unhealthy.draining": ILL,
     "draining": LEAVING,
-    "unused": OUT,
+    "unused": UNUSED,
+}
+#: The only reason for ``unused`` that means that it is not registered.
+_NOT_REGISTERED = "Target.NotRegistered"
+#: What to do about the others.
+_UNUSED_REMEDIES = {
+    "Target.NotInUse": (
+        "enable the availability zone of this host for the load balancer, or add a listener that forwards to the "
+        "target group"
+    ),
+    "Target.InvalidState": "see why its instance does not run",
 }
 #: By the first word; ``no check`` gets requests whatever it answers.
 _HAPROXY_STATES = {"UP": IN, "no": IN, "DOWN": ILL, "NOLB": LEAVING, "DRAIN": LEAVING, "MAINT": OUT}
@@ -90,6 +104,19 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Departure:
+    """Whether hosts may be taken out of their load balancer.
+
+    Attributes:
+        verdict: `LEAVE`; `STAY` where nobody serves at all; `STOP` where nobody would any more, or that is not known.
+        told: why not, for people; empty if they may leave.
+    """
+
+    verdict: str
+    told: str = ""
+
+
+@dataclass(frozen=True)
 class Budget:
     """What a switch of the fleet takes.
 
@@ -132,9 +159,8 @@ def from_aws(answer: Mapping[str, Any], group: str, region: str = "") -> Balance
     for each in numbers.get("targets_health_description") or []:
         health = each["target_health"]
         reason = " ".join(filter(None, [health.get("reason", ""), health.get("description", "")]))
-        targets[f"{each['target']['id']}:{each['target']['port']}"] = Target(
-            _AWS_STATES.get(health["state"], UNKNOWN), reason
-        )
+        state = OUT if health.get("reason") == _NOT_REGISTERED else _AWS_STATES.get(health["state"], UNKNOWN)
+        targets[f"{each['target']['id']}:{each['target']['port']}"] = Target(state, reason)
     return Balancer(
         f"target group {group}",
         float(numbers["deregistration_delay_timeout_seconds"]),
@@ -203,6 +229,55 @@ def target(answer: Mapping[str, Any], place: Mapping[str, Any], name: str) -> Ta
         balancer = see(answer, place)
     except OperationError as error:
         return Target(UNKNOWN, error.cause)
+    return _find(balancer, name)
+
+
+def departure(
+    answer: Mapping[str, Any], place: Mapping[str, Any], batch: Collection[str], names: Mapping[str, str]
+) -> Departure:
+    """Whether somebody is left to serve, by the load balancer's own word, while a batch is out of it.
+
+    That a host answers well itself is not enough: the load balancer may see it otherwise (a security group, another
+    path), and sends it nothing then. Whoever else gets requests counts, also a target that is no host of the fleet.
+
+    Args:
+        answer: of the module that asked it.
+        place: which one, as for `see`.
+        batch: hosts that are to leave.
+        names: of each host of the fleet that of its target.
+    """
+    who = ", ".join(batch)
+    try:
+        balancer = see(answer, place)
+    except OperationError as error:
+        return Departure(
+            STOP,
+            f"whether anybody would serve while {who} {'are' if len(batch) > 1 else 'is'} out of the load balancer is "
+            f"not known: {error.cause}. What to do: {error.remedy}",
+        )
+    leaving = {names.get(host) or host for host in batch}
+    serving = {name for name, target in balancer.targets.items() if target.state == IN}
+    if serving - leaving:
+        return Departure(LEAVE)
+    if not serving:
+        return Departure(
+            STAY,
+            f"the {balancer.name} calls no host healthy, so that none could take over from {who}",
+        )
+    others = {host: name for host, name in names.items() if host not in batch}
+    seen = []
+    for host, name in others.items():
+        target = _find(balancer, name)
+        seen.append(", ".join(filter(None, [f"{host}: {target.state}", target.reason])))
+    return Departure(
+        STOP,
+        f"while {who} would be out of the load balancer nobody would serve: the {balancer.name} calls no other host "
+        f"healthy{' (' + '; '.join(seen) + ')' if seen else ''}. What to do: see why (playbooks/doctor.yml) and mend "
+        "it, or leave hosts in the load balancer while they are switched: -e deploy_drain=false",
+    )
+
+
+def _find(balancer: Balancer, name: str) -> Target:
     return balancer.targets.get(name, Target(OUT, f"{name} is not in the {balancer.name}"))
 
 
@@ -326,6 +401,11 @@ def remark(host: str, target: Target) -> str | None:
             f"{host} is out of the load balancer and gets no requests{_because(target)}; the next deployment puts it "
             "back, or, unless one is at work, the doctor: playbooks/doctor.yml -e doctor_repair=true"
         )
+    if target.state == UNUSED:
+        return (
+            f"{host} is registered in the load balancer, which does not use it: it gets no requests{_because(target)}. "
+            f"What to do: {_unused_remedy(target)}"
+        )
     if target.state == ILL:
         return f"{host}: the load balancer does not call it healthy{_because(target)}"
     if target.state == UNKNOWN:
@@ -352,6 +432,13 @@ def finding(target: Target, healthy: bool) -> dict[str, Any] | None:
             "repairable": healthy,
             "evidence": [target.reason] if target.reason else [],
         }
+    if target.state == UNUSED:
+        return {
+            "what": "this host is registered in the load balancer, which does not use it: it gets no requests",
+            "remedy": _unused_remedy(target),
+            "repairable": False,
+            "evidence": [target.reason] if target.reason else [],
+        }
     if target.state == ILL and healthy:
         return {
             "what": "the load balancer does not call this host healthy, which answers well itself",
@@ -367,6 +454,10 @@ def finding(target: Target, healthy: bool) -> dict[str, Any] | None:
             "evidence": [target.reason] if target.reason else [],
         }
     return None
+
+
+def _unused_remedy(target: Target) -> str:
+    return _UNUSED_REMEDIES.get(target.reason.split(" ")[0], "see what AWS says of that reason")
 
 
 def _because(target: Target) -> str:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.roastify.ops.plugins.module_utils.batches import batches as cut
 from ansible_collections.roastify.ops.plugins.module_utils.releases import SPACE_RESERVE
 from ansible_collections.roastify.ops.plugins.module_utils.tables import ambiguous
 
@@ -64,14 +65,42 @@ def peers(batches: Sequence[Sequence[str]], hosts: Mapping[str, Mapping[str, Any
     for batch in batches:
         others = [host for host in everyone if host not in batch]
         if others and serving & set(batch) and not well & set(others):
+            new = [host for host in others if host in hosts and not hosts[host]["live"]]
+            ill = [host for host in others if host not in new]
+            why = [f"{', '.join(ill)} {'are' if len(ill) > 1 else 'is'} not healthy"] if ill else []
+            why += [f"nothing is live on {', '.join(new)} yet"] if new else []
+            mend = f"mend {', '.join(ill)} first (playbooks/doctor.yml), or " if ill else ""
             found.append(
-                f"while {', '.join(batch)} would be out of the load balancer nobody would serve: "
-                f"{', '.join(others)} {'are' if len(others) > 1 else 'is'} not healthy. What to do: mend that first "
-                "(playbooks/doctor.yml), or leave hosts in the load balancer while they are switched: "
-                "-e deploy_drain=false"
+                f"while {', '.join(batch)} would be out of the load balancer nobody would serve: {', and '.join(why)}. "
+                f"What to do: {mend}leave hosts in the load balancer while they are switched: -e deploy_drain=false"
             )
         well |= set(batch)
     return found
+
+
+def batches_that_serve(
+    hosts: Sequence[str], sizes: int | str | Sequence[int | str], infos: Mapping[str, Mapping[str, Any]]
+) -> list[list[str]]:
+    """Batches of a fleet whose hosts leave the load balancer while they are switched.
+
+    In their usual order, whose first host is known and tried first; but where nobody would be left to serve, hosts on
+    which nothing is live go before all others, if that helps: they serve by the time the others leave. So a fleet of
+    one can grow.
+
+    Args:
+        hosts: names, in the usual order.
+        sizes: of the batches, as for `batches.batches`.
+        infos: of each host its info, as module release_info gives it.
+
+    Raises:
+        ValueError: sizes that make no sense.
+    """
+    usual = cut(hosts, sizes)
+    if not peers(usual, infos):
+        return usual
+    new = [host for host in hosts if host in infos and not infos[host]["live"]]
+    other = cut([*new, *(host for host in hosts if host not in new)], sizes)
+    return usual if peers(other, infos) else other
 
 
 def plan(

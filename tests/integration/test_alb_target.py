@@ -11,7 +11,7 @@ import json
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +122,21 @@ class Controller:
         self.instances = group.instances if group else ["", ""]
         self.asked = 0
 
-    def run(self, endpoint: str, entry: str, show: str = "", **variables: Any) -> tuple[int, str, list[Any]]:
-        """Exit code and output of an entry point of the role, and a variable of each host afterwards."""
-        role = {"name": "roastify.ops.alb_target", "tasks_from": entry}
+    def run(
+        self, endpoint: str, entry: str, show: str = "", before: str = "", only: str = "", **variables: Any
+    ) -> tuple[int, str, list[Any]]:
+        """Exit code and output of an entry point of the role, and a variable of each host afterwards.
+
+        Args:
+            endpoint: address of the load balancer's interface.
+            entry: the entry point.
+            show: the variable.
+            before: an entry point that all hosts run before.
+            only: the host that runs the entry point; else all.
+            variables: of the role.
+        """
+        role, first = ({"name": "roastify.ops.alb_target", "tasks_from": each} for each in (entry, before))
+        prepared = [{"ansible.builtin.import_role": first}] if before else []
         results = self.directory / "results"
         results.mkdir(exist_ok=True)
         for path in results.iterdir():
@@ -134,7 +146,12 @@ class Controller:
             "gather_facts": False,
             "any_errors_fatal": True,
             "tasks": [
-                {"ansible.builtin.import_role": role, "vars": variables},
+                *prepared,
+                {
+                    "ansible.builtin.import_role": role,
+                    "vars": variables,
+                    "when": f"inventory_hostname == '{only}'" if only else True,
+                },
                 {
                     "ansible.builtin.copy": {
                         "content": f"{{{{ {show or dict()} | to_json }}}}",
@@ -322,6 +339,146 @@ def test_a_host_that_still_drains_is_put_back_when_it_may_be(moto: str, group: G
     assert "Register a target that had to finish draining first" in output
 
 
+NOT_IN_USE = (
+    b"<State>unused</State><Reason>Target.NotInUse</Reason>"
+    b"<Description>Target is in an Availability Zone that is not enabled for the load balancer</Description>"
+)
+
+
+def not_in_use(request: bytes, answer: bytes) -> bytes:
+    if b"Action=DescribeTargetHealth" not in request:
+        return answer
+    return answer.replace(b"<State>healthy</State>", NOT_IN_USE)
+
+
+def test_a_target_that_the_load_balancer_does_not_use_is_no_verdict(moto: str, group: Group, tmp_path: Path) -> None:
+    controller = Controller(tmp_path, group)
+    with answering(moto, not_in_use) as endpoint:
+        status, output, _ = controller.run(endpoint, "main", alb_target_state="registered", alb_target_timeout=20)
+    assert status != 0, output
+    told = " ".join(output.split())
+    assert "app2 is registered in the load balancer, which does not use it: it gets no requests (Target.Not" in told
+    assert "What to do: enable the availability zone" in told
+
+
+LEAVE: dict[str, Any] = {"alb_target_batch": ["app1"], "alb_target_timeout": 20}
+
+
+def ill(group: Group, *instances: int) -> Callable[[bytes, bytes], bytes]:
+    """A load balancer that does not call these healthy."""
+
+    def change(request: bytes, answer: bytes) -> bytes:
+        if b"Action=DescribeTargetHealth" not in request:
+            return answer
+        members = answer.split(b"<member>")
+        names = [group.instances[number].encode() for number in instances]
+        wrong = b"<State>unhealthy</State><Reason>Target.Timeout</Reason>"
+        return b"<member>".join(
+            member.replace(b"<State>healthy</State>", wrong) if any(name in member for name in names) else member
+            for member in members
+        )
+
+    return change
+
+
+def test_a_host_leaves_where_another_one_is_healthy_for_the_load_balancer(
+    moto: str, group: Group, tmp_path: Path
+) -> None:
+    controller = Controller(tmp_path, group)
+    status, output, _ = controller.run(moto, "leave", before="budget", only="app1", **LEAVE)
+    assert status == 0, output
+    assert (group.states()[0] != "healthy", group.states()[1]) == (True, "healthy")
+
+
+@pytest.mark.parametrize("alone", ["stop", "stay"])
+def test_the_last_host_that_is_healthy_for_the_load_balancer_does_not_leave(
+    moto: str, group: Group, tmp_path: Path, alone: str
+) -> None:
+    controller = Controller(tmp_path, group)
+    with answering(moto, ill(group, 1)) as endpoint:
+        status, output, _ = controller.run(
+            endpoint, "leave", before="budget", only="app1", **LEAVE, alb_target_alone=alone
+        )
+    assert group.states() == ["healthy", "healthy"], output
+    assert (status == 0) == (alone == "stay"), output
+    told = " ".join(output.split())
+    assert "while app1 would be out of the load balancer nobody would serve: the target group shop calls no" in told
+    assert "app2: unhealthy, Target.Timeout" in told
+    assert ("Nothing was changed on app1: " in told) == (alone == "stop")
+
+
+def test_a_fleet_of_which_nobody_is_healthy_is_switched_in_its_place(moto: str, group: Group, tmp_path: Path) -> None:
+    controller = Controller(tmp_path, group)
+    with answering(moto, ill(group, 0, 1)) as endpoint:
+        status, output, _ = controller.run(endpoint, "leave", before="budget", only="app1", **LEAVE)
+    assert status == 0, output
+    assert group.states() == ["healthy", "healthy"]
+    assert "app1 stays in the load balancer: the target group shop calls no host healthy" in " ".join(output.split())
+
+
+@contextlib.contextmanager
+def server_of_haproxy(path: Path, comes: list[str]) -> Iterator[list[str]]:
+    """A socket of HAProxy's; a server that is enabled has these states one after the other. Gives the commands."""
+    commands: list[str] = []
+    states = [comes[-1]]
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            nonlocal states
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        asked = connection.recv(1000).decode()
+                        answer = ""
+                        if asked == "show stat\n":
+                            state = states.pop(0) if len(states) > 1 else states[0]
+                            answer = (
+                                "# pxname,svname,scur,status,weight,check_status,last_chk,check_rise,check_fall,addr,\n"
+                                f"shop,app1,0,{state},1,,,,,10.0.0.1:5000,\n"
+                            )
+                        else:
+                            commands.append(asked)
+                            states = ["MAINT"] if "disable server" in asked else comes.copy()
+                        connection.sendall(answer.encode() or b"\n")
+
+        threading.Thread(target=serve, daemon=True).start()
+        try:
+            yield commands
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(
+    ("comes", "status"),
+    [
+        (["no check"], 0),
+        (["DOWN 1/2", "DOWN 1/2", "UP"], 0),
+        (["DOWN"], 2),
+    ],
+    ids=["without checks", "with checks", "ill"],
+)
+def test_a_server_of_haproxy_leaves_and_comes_back(tmp_path: Path, comes: list[str], status: int) -> None:
+    controller = Controller(
+        tmp_path,
+        alb_target_provider="haproxy",
+        alb_target_backend="shop",
+        alb_target_balancer="app2",
+        alb_target_socket=str(tmp_path / "admin.sock"),
+        alb_target_timeout=4,
+    )
+    with server_of_haproxy(tmp_path / "admin.sock", comes) as commands:
+        done, output, _ = controller.run("", "main", only="app1", alb_target_state="drained")
+        assert done == 0, output
+        assert "disable server shop/app1" in commands[-1]
+        done, output, _ = controller.run("", "main", only="app1", alb_target_state="registered")
+    assert done == status, output
+    assert "enable server shop/app1" in commands[-1]
+    assert ("server shop/app1 not status 'UP' after 4 retries" in output) == (status != 0)
+
+
 # -- playbooks --------------------------------------------------------------------------------------------
 
 
@@ -427,3 +584,30 @@ def test_the_doctor_says_that_a_host_could_not_be_put_back(clinic: Clinic, moto:
         told = clinic.run(*REPAIR)
     assert "app2 could not be put back: Status check timeout of 10 exceeded, last status was initial" in told
     assert "it gets no requests (can be mended)" in told
+
+
+def test_the_doctor_cannot_mend_what_the_load_balancer_does_not_use(clinic: Clinic, group: Group, moto: str) -> None:
+    group.register(group.instances[1])
+    with answering(moto, not_in_use) as clinic.moto:
+        told = clinic.run(*REPAIR)
+    assert "this host is registered in the load balancer, which does not use it: it gets no requests" in told
+    assert "What to do: enable the availability zone" in told
+    assert "mended" not in told
+
+
+def test_the_doctor_looks_again_before_it_says_mended(clinic: Clinic, group: Group, moto: str) -> None:
+    """One that still drains counts as registered, and ends the wait when it is ill."""
+    group.register(group.instances[1])
+    asked: list[bytes] = []
+
+    def drains(request: bytes, answer: bytes) -> bytes:
+        if b"Action=DescribeTargetHealth" not in request:
+            return answer
+        asked.append(request)
+        changed = ill(group, 1)(request, answer)
+        return changed.replace(b"unhealthy<", b"draining<") if len(asked) <= 3 else changed
+
+    with answering(moto, drains) as clinic.moto:
+        told = clinic.run(*REPAIR)
+    assert "the load balancer does not call this host healthy, which answers well itself" in told
+    assert "mended" not in told

@@ -24,7 +24,16 @@ TASKS = (
     "End where nothing is left to do",
 )
 #: What they need of their play.
-PLAY_VARIABLES = ("_first", "_balanced", "_is_live", "_fleet", "_is_up_to_date", "_keeps", "db_migrate_directory")
+PLAY_VARIABLES = (
+    "_first",
+    "_balanced",
+    "_is_live",
+    "_drains",
+    "_fleet",
+    "_is_up_to_date",
+    "_keeps",
+    "db_migrate_directory",
+)
 WENT_ON = "The deployment went on"
 
 
@@ -93,7 +102,9 @@ class Deployment:
         play = next(play for play in source if play["name"] == "Deploy the release")
         end = {
             "name": WENT_ON,
-            "ansible.builtin.debug": {"msg": "asked of {{ asked | default('nothing') }}, idle {{ deploy_is_idle }}"},
+            "ansible.builtin.debug": {
+                "msg": "asked of {{ asked | default('nothing') }}, idle {{ deploy_is_idle }}, plan {{ deploy_plan }}"
+            },
         }
         plays = [
             {
@@ -228,3 +239,20 @@ def test_either_version_may_answer_where_not_all_hosts_serve_the_release(
     deployment: Deployment, given: dict[str, Any]
 ) -> None:
     assert "Nothing to do" in deployment.run(stub_answers="", **given)
+
+
+@pytest.mark.parametrize(
+    ("provider", "drains", "plan"),
+    [
+        ("haproxy", True, "[['app3'], ['app2']]"),
+        ("haproxy", False, "[['app2'], ['app3']]"),
+        ("none", True, "[['app2'], ['app3']]"),
+    ],
+)
+def test_a_fleet_of_one_grows_behind_a_load_balancer(
+    deployment: Deployment, provider: str, drains: bool, plan: str
+) -> None:
+    output = deployment.run(
+        last={"live": None, "health": None}, limit="app2,app3", alb_target_provider=provider, deploy_drain=drains
+    )
+    assert f"plan {plan}" in output

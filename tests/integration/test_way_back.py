@@ -76,6 +76,16 @@ BALANCER = [
         "roastify.ops.balancer": {"root": "{{ app_release_root }}", "state": "{{ alb_target_state }}"},
     }
 ]
+#: In place of its entry point that takes hosts out, but only where others are left to serve.
+LEAVE = [
+    {
+        "name": "Ask the load balancer to let it go",
+        "roastify.ops.balancer": {
+            "root": "{{ app_release_root }}",
+            "state": "drained{{ ' or all stops' if alb_target_alone == 'stop' else '' }}",
+        },
+    }
+]
 #: In place of the rollback of migrations.
 SCHEMA = [{"name": "Roll back", "roastify.ops.balancer": {"root": "{{ app_release_root }}", "state": "schema back"}}]
 
@@ -105,7 +115,8 @@ class Fleet:
             for module, what in STUBS.items()
         }
         modules["health_gate"] = GATE
-        self.collections = stub_collection(directory, modules, {"alb_target": BALANCER, "db_migrate/rollback": SCHEMA})
+        roles = {"alb_target": BALANCER, "alb_target/leave": LEAVE, "db_migrate/rollback": SCHEMA}
+        self.collections = stub_collection(directory, modules, roles)
         for host in HOSTS:
             (directory / host).mkdir()
             (directory / host / "live").write_text("r1")
@@ -252,6 +263,14 @@ def test_batches_go_back_in_reverse(fleet: Fleet) -> None:
     ], fleet.output
     assert set(fleet.live().values()) == {"r1"}
     assert fleet.closed() == list(HOSTS)
+
+
+def test_only_a_deployment_stops_where_nobody_else_would_serve(fleet: Fleet) -> None:
+    forward = ["app1 drained or all stops", "app2 app3 drained or all stops", "app4 drained or all stops"]
+    assert [each for each in fleet.deploy(goes_on=True) if "drained" in each] == forward, fleet.output
+    (fleet.directory / "events").unlink()
+    events = fleet.deploy("rollback", goes_on=True, extra={"rollback_drain": True})
+    assert [each for each in events if "drained" in each] == ["app1 drained", "app2 app3 drained", "app4 drained"]
 
 
 def test_nobody_waits_for_the_load_balancer_unless_that_is_wished_for(fleet: Fleet) -> None:

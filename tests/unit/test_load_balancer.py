@@ -182,6 +182,27 @@ def test_a_host_that_the_target_group_does_not_know_is_out():
     assert load_balancer.remark("app1", found).startswith("app1 is out of the load balancer and gets no requests (i-1:")
 
 
+@pytest.mark.parametrize(
+    ("reason", "state", "remedy"),
+    [
+        ("Target.NotRegistered", "out", "the next deployment puts it back"),
+        ("Target.NotInUse", "unused", "What to do: enable the availability zone of this host for the load balancer"),
+        ("Target.NotInUse", "unused", "or add a listener that forwards to the target group"),
+        ("Target.InvalidState", "unused", "What to do: see why its instance does not run"),
+        ("Target.IpUnusable", "unused", "What to do: see what AWS says of that reason"),
+    ],
+)
+def test_a_target_that_is_registered_and_not_used_is_not_out(reason, state, remedy):
+    balancer = load_balancer.from_aws(group_of(app1=f"unused {reason}"), "shop")
+    found = balancer.targets["i-1:5000"]
+    assert found == Target(state, reason)
+    told = load_balancer.remark("app1", found)
+    assert f"({reason})" in told and remedy in told
+    if state == "unused":
+        assert told.startswith("app1 is registered in the load balancer, which does not use it: it gets no requests (")
+        assert load_balancer.finding(found, True)["remedy"] in told
+
+
 @pytest.mark.parametrize("state", ["in", "joining"])
 def test_a_host_that_is_well_needs_no_words(state):
     assert load_balancer.remark("app1", Target(state)) is None
@@ -198,6 +219,9 @@ def test_a_host_that_is_well_needs_no_words(state):
         # The doctor of the host itself says what is wrong.
         ("unhealthy", False, None),
         ("unknown", True, False),
+        # Registered already: nothing that a program may do.
+        ("unused", True, False),
+        ("unused", False, False),
     ],
 )
 def test_only_a_healthy_host_is_put_back(state, healthy, repairable):
@@ -206,3 +230,54 @@ def test_only_a_healthy_host_is_put_back(state, healthy, repairable):
     if found:
         assert found["evidence"] == ["why"] and found["what"] and found["remedy"]
     assert load_balancer.remark("app1", Target(state, "why")).startswith("app1")
+
+
+# -- who may leave ----------------------------------------------------------------------------------------
+
+PLACE = {"provider": "aws", "name": "shop", "region": "", "interval": 2}
+NAMES = {"app1": "i-1:5000", "app2": "i-2:5000", "app3": "i-3:5000"}
+
+
+def group_of(**states):
+    """A target group in which app1 is i-1; ``healthy`` or a state with its reason."""
+    told = [state.partition(" ") for state in states.values()]
+    return target_group(
+        targets_health_description=[
+            {"target": {"id": f"i-{host[3:]}", "port": 5000}, "target_health": {"state": state, "reason": reason}}
+            for host, (state, _, reason) in zip(states, told)
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "batch", "verdict"),
+    [
+        (group_of(app1="healthy", app2="healthy"), ["app1"], "leave"),
+        (group_of(app1="healthy", app2="unhealthy"), ["app1"], "stop"),
+        (group_of(app1="healthy", app2="initial", app3="draining"), ["app1"], "stop"),
+        (group_of(app1="healthy", app2="healthy", app3="unhealthy"), ["app1", "app2"], "stop"),
+        (group_of(app1="unhealthy", app2="healthy"), ["app1"], "leave"),
+        # Of another fleet, or left out by --limit: it serves.
+        (group_of(app1="healthy", app9="healthy"), ["app1"], "leave"),
+        # Nobody serves by its word: there is nobody to spare, and this deployment may be what mends it.
+        (group_of(app1="unhealthy", app2="unhealthy"), ["app1"], "stay"),
+        ({"msg": "AccessDenied"}, ["app1"], "stop"),
+    ],
+)
+def test_who_may_leave(answer, batch, verdict):
+    found = load_balancer.departure(answer, PLACE, batch, NAMES)
+    assert found.verdict == verdict
+    assert ("What to do: " in found.told) == (verdict == "stop") and bool(found.told) == (verdict != "leave")
+
+
+def test_why_a_host_may_not_leave():
+    answer = group_of(app1="healthy", app2="unhealthy Target.Timeout")
+    assert load_balancer.departure(answer, PLACE, ["app1"], NAMES).told == (
+        "while app1 would be out of the load balancer nobody would serve: the target group shop calls no other host "
+        "healthy (app2: unhealthy, Target.Timeout; app3: out, i-3:5000 is not in the target group shop). What to do: "
+        "see why (playbooks/doctor.yml) and mend it, or leave hosts in the load balancer while they are switched: "
+        "-e deploy_drain=false"
+    )
+    told = load_balancer.departure({"msg": "AccessDenied"}, PLACE, ["app1", "app2"], NAMES).told
+    assert told.startswith("whether anybody would serve while app1, app2 are out of the load balancer is not known: ")
+    assert "AccessDenied" in told

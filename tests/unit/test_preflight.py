@@ -126,8 +126,43 @@ def test_ranges_of_versions(version, wanted, expected):
     ],
 )
 def test_somebody_serves_while_a_batch_is_out_of_the_load_balancer(batches, well, lonely):
-    hosts = {host: {"health": {"healthy": host in well.split()}} for host in ("app1", "app2", "app3")}
-    hosts["app3"] = hosts["app3"] if "app3" in well else {"health": None}
+    hosts = {name: host(health={"healthy": name in well.split()}) for name in ("app1", "app2", "app3")}
+    hosts["app3"] = hosts["app3"] if "app3" in well else host(live=None, health=None)
     found = preflight.peers(batches, hosts)
     assert [sentence.partition(" would be")[0].removeprefix("while ") for sentence in found] == lonely
     assert all("deploy_drain=false" in sentence for sentence in found)
+
+
+#: How hosts stand.
+WELL, ILL, NEW = host(), host(health={"healthy": False}), host(live=None, health=None)
+
+
+def test_a_host_on_which_nothing_is_live_is_not_called_ill():
+    (told,) = preflight.peers([["app1"], ["app2", "app3"]], {"app1": WELL, "app2": ILL, "app3": NEW})
+    assert told.startswith(
+        "while app1 would be out of the load balancer nobody would serve: app2 is not healthy, and nothing is live on "
+        "app3 yet. What to do: mend app2 first (playbooks/doctor.yml), or leave"
+    )
+    (told,) = preflight.peers([["app1"], ["app2"]], {"app1": WELL, "app2": NEW})
+    assert "nobody would serve: nothing is live on app2 yet. What to do: leave hosts in the load balancer" in told
+
+
+@pytest.mark.parametrize(
+    ("hosts", "sizes", "expected"),
+    [
+        # A fleet of one grows: the new host serves before the other one leaves.
+        ([WELL, NEW], [1, "100%"], [["app2"], ["app1"]]),
+        ([WELL, NEW, NEW], [1, "100%"], [["app2"], ["app3", "app1"]]),
+        ([WELL, ILL, NEW], [1], [["app3"], ["app1"], ["app2"]]),
+        # Where others are left the first host stays the first.
+        ([WELL, WELL, NEW], [1, "100%"], [["app1"], ["app2", "app3"]]),
+        ([NEW, NEW], [1, "100%"], [["app1"], ["app2"]]),
+        ([WELL, NEW], ["100%"], [["app1", "app2"]]),
+        # It would not help.
+        ([WELL, ILL, NEW], [2, 1], [["app1", "app2"], ["app3"]]),
+        ([WELL, ILL], [1], [["app1"], ["app2"]]),
+    ],
+)
+def test_new_hosts_go_first_where_nobody_else_would_serve(hosts, sizes, expected):
+    fleet = {f"app{number}": info for number, info in enumerate(hosts, 1)}
+    assert preflight.batches_that_serve(list(fleet), sizes, fleet) == expected
