@@ -510,6 +510,33 @@ class TestSwitchesUnderPm2:
         assert f'preload: /health says "HTTP 503": staying off port {shop.port}' in shop.log()
 
     @pytest.mark.parametrize(
+        "listens",
+        [
+            "metrics.listen(Number(process.env.METRICS), '127.0.0.1'); main.listen(process.env.PORT, '127.0.0.1');",
+            "metrics.listen(process.env.METRICS, () => main.listen(Number(process.env.PORT), '127.0.0.1'));",
+        ],
+        ids=["both", "metrics first"],
+    )
+    def test_a_server_on_another_port_is_not_asked_for_the_health_path(
+        self, tmp_path_factory: pytest.TempPathFactory, listens: str
+    ) -> None:
+        port = free_port()
+        with Pm2Host(tmp_path_factory.mktemp("pm2")).daemon() as host:
+            host.write_files(pm2_environment={"PORT": str(host.port), "METRICS": str(port)})
+            script = f"""
+              const metrics = http.createServer((request, response) => {{
+                response.writeHead(request.url === '/metrics' ? 200 : 404).end();
+              }});
+              const main = http.createServer((request, response) => healthy(response));
+              {listens}
+            """
+            switch(host, "a", script)
+            # Now that both ports are served, a worker that were held back on either of them would stay there.
+            switch(host, "b", script, version="1.1.0")
+            until(lambda: health.probe("127.0.0.1", port, "/metrics").release == "b", host.log)
+            assert "staying off" not in host.log()
+
+    @pytest.mark.parametrize(
         "script", ["console.error('no licence'); process.exit(78);", "throw new Error('no licence');"]
     )
     def test_last_words_are_in_the_log_once_for_each_end(

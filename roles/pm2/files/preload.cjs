@@ -5,7 +5,8 @@
 //
 // - On SIGINT and SIGTERM the worker leaves the port that it shares with other workers, answers what is under way,
 //   tells every client to come back on another connection, and ends. Without it the signal ends it on the spot.
-// - It joins that port only once its own health path answers 200 (option selfGate).
+// - It joins that port only once its own health path answers 200 (option selfGate). Which port that is says the
+//   variable PORT; without it, every port is held back.
 // - What it said right before it ended is in PM2's log.
 // - Its answers name the worker (X-Worker) and the release (X-Release), so that the gate can tell workers apart.
 //
@@ -13,8 +14,8 @@
 // signal, that handler alone decides, and the worker joins at once. Headers that the application sets stay as they are.
 // Left alone: HTTP/2, plain TCP servers, worker threads, and processes that listen to nothing.
 //
-// Its options are in preload.json beside it. Of the environment it reads one variable, in which PM2 says where the logs
-// are, and shows none.
+// Its options are in preload.json beside it. Of the environment it reads PORT and one variable of PM2, which says where
+// the logs are, and shows none.
 
 const cluster = require('node:cluster');
 const { EventEmitter } = require('node:events');
@@ -373,6 +374,12 @@ function sharedAddress(parameters) {
   return { host: typeof host === 'string' ? host : undefined, port };
 }
 
+/** Port that the health path is asked on: the one that PORT names, or null where it names none. */
+function livePort() {
+  const port = Number(process.env.PORT);
+  return Number.isInteger(port) && port >= 1 && port <= 65535 ? port : null;
+}
+
 /**
  * Holds a worker back until it is healthy. Where nobody serves at all, an unhealthy answer is better than none: it
  * tells the load balancer, and whoever looks, what is wrong.
@@ -413,6 +420,10 @@ function listen(...parameters) {
   if (!options.selfGate || !cluster.isWorker || address === null || this instanceof https.Server) {
     return original.listen.apply(this, parameters);
   }
+  // Other servers of the process, for metrics or administration, need not know the health path. Held back, they would
+  // never be opened, and with them whatever the application does only afterwards.
+  const live = livePort();
+  if (live !== null && address.port !== live) return original.listen.apply(this, parameters);
   const wait = { cancelled: false };
   if (waiting.has(this)) waiting.get(this).cancelled = true;
   waiting.set(this, wait);
