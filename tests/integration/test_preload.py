@@ -510,6 +510,59 @@ class TestSwitchesUnderPm2:
         assert f'preload: /health says "HTTP 503": staying off port {shop.port}' in shop.log()
 
     @pytest.mark.parametrize(
+        "application",
+        [
+            "server.listen(Number(process.env.PORT), '127.0.0.1', listening);",
+            "server.on('listening', listening).listen({ port: process.env.PORT, host: '127.0.0.1' });",
+        ],
+        ids=["callback", "event"],
+    )
+    def test_an_application_that_is_healthy_only_once_it_listens(
+        self, tmp_path_factory: pytest.TempPathFactory, application: str
+    ) -> None:
+        with Pm2Host(tmp_path_factory.mktemp("pm2")).daemon() as host:
+            script = f"""
+              let times = 0;
+              const server = http.createServer((request, response) => {{
+                if (times === 0) response.statusCode = 503;
+                healthy(response);
+              }});
+              const listening = () => {{
+                times += 1;
+                console.log(`listening: ${{server.listening}} ${{JSON.stringify(server.address())}}, time ${{times}}`);
+              }};
+              {application}
+            """
+            switch(host, "a", script)
+            url = f"http://127.0.0.1:{host.port}"
+            with traffic.BackgroundTraffic(
+                url, 50, targets=HEALTH, mix=MIX, think=(0.05, 3.0), repeat_after=MAY_HANG_UP, seed=3
+            ) as load:
+                switch(host, "b", script, version="1.1.0")
+            report = load.report()
+            assert report.failed == 0, traffic.describe(report)
+            assert report.versions["1.1.0"] > 0
+            said = host.log()
+            assert f"telling the application that it listens on port {host.port}" in said
+            assert "pm2_preload_self_gate: false" in said
+            address = json.dumps({"address": "127.0.0.1", "family": "IPv4", "port": host.port}, separators=(",", ":"))
+            # Told once, whether in truth or ahead of it: two workers of either generation.
+            assert said.count(f"listening: true {address}, time 1") == 4
+            assert "time 2" not in said
+
+    def test_one_that_is_ill_stays_off_even_when_it_was_told_that_it_listens(self, shop: Pm2Host) -> None:
+        switch(shop, "a", version="1.0.0")
+        ill = "serve((request, response) => { response.statusCode = 503; response.end('no database'); });"
+        shop.pm2.start(shop.release("ill", ill).directory, "shop-ill")
+        try:
+            told = "telling the application that it listens"
+            until(lambda: "staying off" in shop.log().rpartition(told)[2] and told in shop.log(), shop.log)
+            answers = [health.probe("127.0.0.1", shop.port, "/health") for _ in range(20)]
+            assert {(answer.code, answer.release) for answer in answers} == {(200, "a")}
+        finally:
+            shop.pm2.delete(["shop-ill"])
+
+    @pytest.mark.parametrize(
         "listens",
         [
             "metrics.listen(Number(process.env.METRICS), '127.0.0.1'); main.listen(process.env.PORT, '127.0.0.1');",
