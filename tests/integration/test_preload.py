@@ -612,6 +612,29 @@ class TestSwitchesUnderPm2:
             until(lambda: health.probe("127.0.0.1", host.port, "/health").code == 503, host.log)
             assert "since nobody else serves" in host.log()
 
+    def test_a_worker_that_outgrew_its_memory_serves_until_its_successor_does(
+        self, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        host = Pm2Host(tmp_path_factory.mktemp("pm2"), pm2_instances=1, pm2_max_memory_restart="200M")
+        host.pm2.environment["PM2_WORKER_INTERVAL"] = "2000"
+        script = """
+          const fs = require('node:fs');
+          const successor = fs.existsSync('started');
+          fs.writeFileSync('started', '');
+          const leak = Buffer.alloc(successor ? 0 : 250e6, 1);
+          setTimeout(() => serve((request, response) => healthy(response, leak)), successor ? 5000 : 0);
+        """
+        with host.daemon():
+            host.pm2.start(host.release("a", script).directory, "shop-a")
+            until(lambda: health.probe("127.0.0.1", host.port, "/health").problem() is None, host.log)
+            workers = []
+            while len(set(workers)) < 2:
+                answer = health.probe("127.0.0.1", host.port, "/health")
+                assert answer.problem() is None, (answer.describe(), len(workers))
+                workers.append(answer.worker)
+                time.sleep(0.02)
+                assert len(workers) < 1500
+
     def test_without_the_preload_connections_are_cut(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         """The control: the same switch, and an idle connection does not survive it."""
         with Pm2Host(tmp_path_factory.mktemp("pm2"), pm2_preload=False).daemon() as host:

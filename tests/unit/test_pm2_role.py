@@ -111,6 +111,9 @@ class TestEcosystemFile:
         assert application["min_uptime"] > 0
         assert "max_memory_restart" not in application
 
+    def test_has_a_worker_that_outgrew_its_memory_wait_for_its_successor(self, host: Host) -> None:
+        assert host.application(pm2_max_memory_restart="512M")["listen_timeout"] == 60000
+
     def test_lets_nothing_of_the_callers_environment_in(self, host: Host) -> None:
         application = host.application({"PG_PASSWORD": "secret", "GENERATION": "g"})
         assert application["env"] == {"NODE_ENV": "production"}
