@@ -197,6 +197,31 @@ class TestOneProcess:
         assert answer.headers.get_all("X-Worker") == [str(process.pid)]
         assert client.get("/").headers.get_all("X-Worker") == ["mine"]
 
+    @pytest.mark.parametrize(
+        "head",
+        [
+            "response.setHeader('Connection', 'keep-alive');",
+            "response.writeHead(200, { connection: 'keep-alive', 'X-Own': 'a' });",
+            "response.writeHead(200, 'Fine', ['X-Own', 'a', 'Connection', 'keep-alive']);",
+            "response.writeHead(200, [['X-Own', 'a'], ['Connection', 'keep-alive']]);",
+        ],
+        ids=["setHeader", "object", "list", "pairs"],
+    )
+    def test_an_application_that_asks_to_keep_the_connection_drains_too(
+        self, start: Callable[..., Process], head: str
+    ) -> None:
+        process = start(f"serve((request, response) => {{ {head} healthy(response); }});")
+        process.wait_healthy()
+        client = Connection(process.port)
+        before = client.get()
+        process.tell()
+        until(lambda: health.probe("127.0.0.1", process.port, "/health").nothing_listens)
+        after = client.get()
+        assert before.headers.get_all("Connection") == ["keep-alive"]
+        assert after.headers.get_all("Connection") == ["close"]
+        assert before.headers["X-Own"] == after.headers["X-Own"]
+        assert process.end() == 0
+
     @pytest.mark.parametrize("preload", [True, False])
     def test_an_idle_connection_may_be_used_after_the_signal(
         self, start: Callable[..., Process], preload: bool

@@ -223,6 +223,15 @@ function has(given, name) {
   );
 }
 
+/** The headers that writeHead() was given, as object or list, with `Connection: close` for what they say of it. */
+function closing(given) {
+  const isConnection = (name) => String(name).toLowerCase() === 'connection';
+  const closed = ([name, value]) => [name, isConnection(name) ? 'close' : value];
+  if (!Array.isArray(given)) return Object.fromEntries(Object.entries(given).map(closed));
+  if (Array.isArray(given[0])) return given.map(closed);
+  return given.map((item, index) => (index % 2 === 1 && isConnection(given[index - 1]) ? 'close' : item));
+}
+
 // The last step of every HTTP/1.1 answer before its header is on the way.
 function writeHead(...parameters) {
   if (!this.headersSent) {
@@ -237,9 +246,11 @@ function writeHead(...parameters) {
     } else {
       for (const [name, value] of missing) this.setHeader(name, value);
     }
-    if (draining) {
+    // A handshake (101) is no answer after which the connection may be closed.
+    if (draining && parameters[0] !== 101) {
       this.shouldKeepAlive = false;
       if (this.hasHeader('Connection')) this.setHeader('Connection', 'close');
+      if (has(given, 'Connection')) parameters[place] = closing(parameters[place]);
     }
   }
   return original.writeHead.apply(this, parameters);
