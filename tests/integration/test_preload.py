@@ -13,7 +13,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,7 @@ class Process:
         preload: bool = True,
         name: str = "server.js",
         quiet_ms: int = 2000,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.port = free_port()
         self.directory = directory
@@ -116,7 +117,7 @@ class Process:
             self._process = subprocess.Popen(
                 [node, *(["--require", "./preload.cjs"] if preload else []), name],
                 cwd=directory,
-                env={"PORT": str(self.port), "PATH": os.environ["PATH"]},
+                env={"PORT": str(self.port), "PATH": os.environ["PATH"], **(environment or {})},
                 stdout=stream,
                 stderr=subprocess.STDOUT,
             )
@@ -303,6 +304,23 @@ class TestOneProcess:
         assert (
             f"preload: still at work {HARD_LIMIT_MS} ms after SIGINT: 1 requests are cut" in process.output.read_text()
         )
+
+    @pytest.mark.parametrize(("kill_timeout", "limit"), [(1500, 1000), (90_000, HARD_LIMIT_MS), ("none", HARD_LIMIT_MS)])
+    def test_it_ends_before_the_pm2_that_started_it_kills(
+        self, start: Callable[..., Process], kill_timeout: int | str, limit: int
+    ) -> None:
+        # The options may be newer than the worker's generation, which keeps the time that PM2 was told at its start.
+        process = start(
+            "serve((request, response) => { if (request.url === '/health') healthy(response); });",
+            environment={"pm2_env": json.dumps({"kill_timeout": kill_timeout})},
+        )
+        process.wait_healthy()
+        client = socket.create_connection(("127.0.0.1", process.port), timeout=20)
+        client.sendall(b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n")
+        time.sleep(0.3)
+        process.tell()
+        assert process.end() == 0
+        assert f"preload: still at work {limit} ms after SIGINT" in process.output.read_text()
 
     def test_a_web_socket_is_closed_by_its_own_protocol(self, start: Callable[..., Process]) -> None:
         process = start()

@@ -16,7 +16,7 @@
 // Left alone: HTTP/2, plain TCP servers, worker threads, and processes that listen to nothing.
 //
 // Its options are in preload.json beside it. Of the environment it reads PORT and one variable of PM2, which says where
-// the logs are, and shows none.
+// the logs are and when PM2 kills, and shows none.
 
 const cluster = require('node:cluster');
 const { EventEmitter } = require('node:events');
@@ -536,16 +536,16 @@ function close(callback) {
 
 // PM2's workers write their log files asynchronously, so that a process that ends takes the lines with it that were not
 // written yet: all of them if it ends while its script is loaded, which is when the reason matters most.
-function keepLastWords() {
+function keepLastWords({ pm_err_log_path: errors, pm_out_log_path: output, pm_log_path: both }) {
   let files;
   try {
-    const { pm_err_log_path: errors, pm_out_log_path: output, pm_log_path: both } = JSON.parse(process.env.pm2_env);
     const names = [errors, output, both].filter((file) => typeof file === 'string' && file !== '');
     // Where the words of this process begin: the process before it may have said the same.
     files = new Map(names.map((file) => [file, fs.statSync(file, { throwIfNoEntry: false })?.size ?? 0]));
   } catch {
-    return; // not under PM2
+    return; // no log is no reason to fail
   }
+  if (files.size === 0) return; // not under PM2
   const pending = new Set();
   const { createWriteStream } = fs;
   fs.createWriteStream = function createWatchedStream(file, ...rest) {
@@ -592,10 +592,24 @@ function tail(file, begin) {
   }
 }
 
+/** What PM2 was told of the application when the generation of this worker was started; empty without PM2. */
+function pm2Environment() {
+  try {
+    return JSON.parse(process.env.pm2_env) ?? {};
+  } catch {
+    return {};
+  }
+}
+
 function install() {
   options = { ...DEFAULTS, ...readJson(path.join(__dirname, 'preload.json')) };
+  const pm2 = pm2Environment();
+  // The options may be newer than the generation, as they are when a worker is started again after a change. Then PM2
+  // still kills after the time that it was told at first; two thirds of it is what the options say as well.
+  const killTimeout = Number(pm2.kill_timeout);
+  if (killTimeout > 0) options.hardLimitMs = Math.min(options.hardLimitMs, Math.floor((killTimeout * 2) / 3));
   options.quietMs = Math.min(options.quietMs, options.hardLimitMs / 2);
-  keepLastWords();
+  keepLastWords(pm2);
   hideOwnListener();
   for (const signal of SIGNALS) process.on(signal, onSignal);
   net.Server.prototype.listen = listen;
