@@ -322,6 +322,29 @@ class TestOneProcess:
         assert process.end() == 0
         assert f"preload: still at work {limit} ms after SIGINT" in process.output.read_text()
 
+    def test_what_is_under_way_is_answered_although_the_application_left_the_port_itself(
+        self, start: Callable[..., Process]
+    ) -> None:
+        process = start("""
+          const server = serve((request, response) => {
+            if (request.url === '/leave') server.close();
+            if (request.url === '/slow') setTimeout(() => response.end('slow'), 1500);
+            else healthy(response);
+          });
+        """)
+        process.wait_healthy()
+        client = Connection(process.port)
+        answers: list[int] = []
+        thread = threading.Thread(target=lambda: answers.append(client.get("/slow").status))
+        thread.start()
+        time.sleep(0.3)
+        Connection(process.port).get("/leave")
+        until(lambda: health.probe("127.0.0.1", process.port, "/health").nothing_listens)
+        process.tell()
+        assert process.end() == 0
+        thread.join(10)
+        assert answers == [200]
+
     def test_a_web_socket_is_closed_by_its_own_protocol(self, start: Callable[..., Process]) -> None:
         process = start()
         process.wait_healthy()

@@ -148,7 +148,9 @@ function onSignal(signal) {
     return;
   }
   for (const [server, wait] of waiting) cancel(server, wait);
-  if (handledByApplication || ![...servers].some((server) => server.listening)) {
+  // An application may have left its ports itself, and be answering still.
+  const serves = connections.size > 0 || [...servers].some((server) => server.listening);
+  if (handledByApplication || !serves) {
     takeDefaultAction(signal);
     return;
   }
