@@ -13,7 +13,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,7 @@ class Process:
         preload: bool = True,
         name: str = "server.js",
         quiet_ms: int = 2000,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.port = free_port()
         self.directory = directory
@@ -116,7 +117,7 @@ class Process:
             self._process = subprocess.Popen(
                 [node, *(["--require", "./preload.cjs"] if preload else []), name],
                 cwd=directory,
-                env={"PORT": str(self.port), "PATH": os.environ["PATH"]},
+                env={"PORT": str(self.port), "PATH": os.environ["PATH"], **(environment or {})},
                 stdout=stream,
                 stderr=subprocess.STDOUT,
             )
@@ -196,6 +197,31 @@ class TestOneProcess:
         assert (answer.reason, answer.headers.get_all("X-Release")) == ("Fine", ["mine"])
         assert answer.headers.get_all("X-Worker") == [str(process.pid)]
         assert client.get("/").headers.get_all("X-Worker") == ["mine"]
+
+    @pytest.mark.parametrize(
+        "head",
+        [
+            "response.setHeader('Connection', 'keep-alive');",
+            "response.writeHead(200, { connection: 'keep-alive', 'X-Own': 'a' });",
+            "response.writeHead(200, 'Fine', ['X-Own', 'a', 'Connection', 'keep-alive']);",
+            "response.writeHead(200, [['X-Own', 'a'], ['Connection', 'keep-alive']]);",
+        ],
+        ids=["setHeader", "object", "list", "pairs"],
+    )
+    def test_an_application_that_asks_to_keep_the_connection_drains_too(
+        self, start: Callable[..., Process], head: str
+    ) -> None:
+        process = start(f"serve((request, response) => {{ {head} healthy(response); }});")
+        process.wait_healthy()
+        client = Connection(process.port)
+        before = client.get()
+        process.tell()
+        until(lambda: health.probe("127.0.0.1", process.port, "/health").nothing_listens)
+        after = client.get()
+        assert before.headers.get_all("Connection") == ["keep-alive"]
+        assert after.headers.get_all("Connection") == ["close"]
+        assert before.headers["X-Own"] == after.headers["X-Own"]
+        assert process.end() == 0
 
     @pytest.mark.parametrize("preload", [True, False])
     def test_an_idle_connection_may_be_used_after_the_signal(
@@ -278,6 +304,48 @@ class TestOneProcess:
         assert (
             f"preload: still at work {HARD_LIMIT_MS} ms after SIGINT: 1 requests are cut" in process.output.read_text()
         )
+
+    @pytest.mark.parametrize(
+        ("kill_timeout", "limit"), [(1500, 1000), (90_000, HARD_LIMIT_MS), ("none", HARD_LIMIT_MS)]
+    )
+    def test_it_ends_before_the_pm2_that_started_it_kills(
+        self, start: Callable[..., Process], kill_timeout: int | str, limit: int
+    ) -> None:
+        # The options may be newer than the worker's generation, which keeps the time that PM2 was told at its start.
+        process = start(
+            "serve((request, response) => { if (request.url === '/health') healthy(response); });",
+            environment={"pm2_env": json.dumps({"kill_timeout": kill_timeout})},
+        )
+        process.wait_healthy()
+        client = socket.create_connection(("127.0.0.1", process.port), timeout=20)
+        client.sendall(b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n")
+        time.sleep(0.3)
+        process.tell()
+        assert process.end() == 0
+        assert f"preload: still at work {limit} ms after SIGINT" in process.output.read_text()
+
+    def test_what_is_under_way_is_answered_although_the_application_left_the_port_itself(
+        self, start: Callable[..., Process]
+    ) -> None:
+        process = start("""
+          const server = serve((request, response) => {
+            if (request.url === '/leave') server.close();
+            if (request.url === '/slow') setTimeout(() => response.end('slow'), 1500);
+            else healthy(response);
+          });
+        """)
+        process.wait_healthy()
+        client = Connection(process.port)
+        answers: list[int] = []
+        thread = threading.Thread(target=lambda: answers.append(client.get("/slow").status))
+        thread.start()
+        time.sleep(0.3)
+        Connection(process.port).get("/leave")
+        until(lambda: health.probe("127.0.0.1", process.port, "/health").nothing_listens)
+        process.tell()
+        assert process.end() == 0
+        thread.join(10)
+        assert answers == [200]
 
     def test_a_web_socket_is_closed_by_its_own_protocol(self, start: Callable[..., Process]) -> None:
         process = start()
@@ -510,6 +578,86 @@ class TestSwitchesUnderPm2:
         assert f'preload: /health says "HTTP 503": staying off port {shop.port}' in shop.log()
 
     @pytest.mark.parametrize(
+        "application",
+        [
+            "server.listen(Number(process.env.PORT), '127.0.0.1', listening);",
+            "server.on('listening', listening).listen({ port: process.env.PORT, host: '127.0.0.1' });",
+        ],
+        ids=["callback", "event"],
+    )
+    def test_an_application_that_is_healthy_only_once_it_listens(
+        self, tmp_path_factory: pytest.TempPathFactory, application: str
+    ) -> None:
+        with Pm2Host(tmp_path_factory.mktemp("pm2")).daemon() as host:
+            script = f"""
+              let times = 0;
+              const server = http.createServer((request, response) => {{
+                if (times === 0) response.statusCode = 503;
+                healthy(response);
+              }});
+              const listening = () => {{
+                times += 1;
+                console.log(`listening: ${{server.listening}} ${{JSON.stringify(server.address())}}, time ${{times}}`);
+              }};
+              {application}
+            """
+            switch(host, "a", script)
+            url = f"http://127.0.0.1:{host.port}"
+            with traffic.BackgroundTraffic(
+                url, 50, targets=HEALTH, mix=MIX, think=(0.05, 3.0), repeat_after=MAY_HANG_UP, seed=3
+            ) as load:
+                switch(host, "b", script, version="1.1.0")
+            report = load.report()
+            assert report.failed == 0, traffic.describe(report)
+            assert report.versions["1.1.0"] > 0
+            said = host.log()
+            assert f"telling the application that it listens on port {host.port}" in said
+            assert "pm2_preload_self_gate: false" in said
+            address = json.dumps({"address": "127.0.0.1", "family": "IPv4", "port": host.port}, separators=(",", ":"))
+            # Told once, whether in truth or ahead of it: two workers of either generation.
+            assert said.count(f"listening: true {address}, time 1") == 4
+            assert "time 2" not in said
+
+    def test_one_that_is_ill_stays_off_even_when_it_was_told_that_it_listens(self, shop: Pm2Host) -> None:
+        switch(shop, "a", version="1.0.0")
+        ill = "serve((request, response) => { response.statusCode = 503; response.end('no database'); });"
+        shop.pm2.start(shop.release("ill", ill).directory, "shop-ill")
+        try:
+            told = "telling the application that it listens"
+            until(lambda: "staying off" in shop.log().rpartition(told)[2] and told in shop.log(), shop.log)
+            answers = [health.probe("127.0.0.1", shop.port, "/health") for _ in range(20)]
+            assert {(answer.code, answer.release) for answer in answers} == {(200, "a")}
+        finally:
+            shop.pm2.delete(["shop-ill"])
+
+    @pytest.mark.parametrize(
+        "listens",
+        [
+            "metrics.listen(Number(process.env.METRICS), '127.0.0.1'); main.listen(process.env.PORT, '127.0.0.1');",
+            "metrics.listen(process.env.METRICS, () => main.listen(Number(process.env.PORT), '127.0.0.1'));",
+        ],
+        ids=["both", "metrics first"],
+    )
+    def test_a_server_on_another_port_is_not_asked_for_the_health_path(
+        self, tmp_path_factory: pytest.TempPathFactory, listens: str
+    ) -> None:
+        port = free_port()
+        with Pm2Host(tmp_path_factory.mktemp("pm2")).daemon() as host:
+            host.write_files(pm2_environment={"PORT": str(host.port), "METRICS": str(port)})
+            script = f"""
+              const metrics = http.createServer((request, response) => {{
+                response.writeHead(request.url === '/metrics' ? 200 : 404).end();
+              }});
+              const main = http.createServer((request, response) => healthy(response));
+              {listens}
+            """
+            switch(host, "a", script)
+            # Now that both ports are served, a worker that were held back on either of them would stay there.
+            switch(host, "b", script, version="1.1.0")
+            until(lambda: health.probe("127.0.0.1", port, "/metrics").release == "b", host.log)
+            assert "staying off" not in host.log()
+
+    @pytest.mark.parametrize(
         "script", ["console.error('no licence'); process.exit(78);", "throw new Error('no licence');"]
     )
     def test_last_words_are_in_the_log_once_for_each_end(
@@ -531,6 +679,29 @@ class TestSwitchesUnderPm2:
             host.pm2.start(host.release("a", script).directory, "shop-a")
             until(lambda: health.probe("127.0.0.1", host.port, "/health").code == 503, host.log)
             assert "since nobody else serves" in host.log()
+
+    def test_a_worker_that_outgrew_its_memory_serves_until_its_successor_does(
+        self, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        host = Pm2Host(tmp_path_factory.mktemp("pm2"), pm2_instances=1, pm2_max_memory_restart="200M")
+        host.pm2.environment["PM2_WORKER_INTERVAL"] = "2000"
+        script = """
+          const fs = require('node:fs');
+          const successor = fs.existsSync('started');
+          fs.writeFileSync('started', '');
+          const leak = Buffer.alloc(successor ? 0 : 250e6, 1);
+          setTimeout(() => serve((request, response) => healthy(response, leak)), successor ? 5000 : 0);
+        """
+        with host.daemon():
+            host.pm2.start(host.release("a", script).directory, "shop-a")
+            until(lambda: health.probe("127.0.0.1", host.port, "/health").problem() is None, host.log)
+            workers = []
+            while len(set(workers)) < 2:
+                answer = health.probe("127.0.0.1", host.port, "/health")
+                assert answer.problem() is None, (answer.describe(), len(workers))
+                workers.append(answer.worker)
+                time.sleep(0.02)
+                assert len(workers) < 1500
 
     def test_without_the_preload_connections_are_cut(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         """The control: the same switch, and an idle connection does not survive it."""

@@ -5,7 +5,9 @@
 //
 // - On SIGINT and SIGTERM the worker leaves the port that it shares with other workers, answers what is under way,
 //   tells every client to come back on another connection, and ends. Without it the signal ends it on the spot.
-// - It joins that port only once its own health path answers 200 (option selfGate).
+// - It joins that port only once its own health path answers 200 (option selfGate). Which port that is says the
+//   variable PORT; without it, every port is held back. What waits for the event `listening` to become healthy is given
+//   it after a while (option listeningMs).
 // - What it said right before it ended is in PM2's log.
 // - Its answers name the worker (X-Worker) and the release (X-Release), so that the gate can tell workers apart.
 //
@@ -13,8 +15,8 @@
 // signal, that handler alone decides, and the worker joins at once. Headers that the application sets stay as they are.
 // Left alone: HTTP/2, plain TCP servers, worker threads, and processes that listen to nothing.
 //
-// Its options are in preload.json beside it. Of the environment it reads one variable, in which PM2 says where the logs
-// are, and shows none.
+// Its options are in preload.json beside it. Of the environment it reads PORT and one variable of PM2, which says where
+// the logs are and when PM2 kills, and shows none.
 
 const cluster = require('node:cluster');
 const { EventEmitter } = require('node:events');
@@ -43,6 +45,9 @@ const DEFAULTS = {
   // Milliseconds that a cluster worker stays after its last connection has come: the primary may have handed over
   // one more, which would be lost with the process.
   lingerMs: 500,
+  // Milliseconds that a worker is held back before the application is told that it listens, although it does not yet:
+  // its health may wait for that. Longer than most applications take to warm up, which need not be told ahead.
+  listeningMs: 5000,
 };
 // How much of a log is searched for what may have been written to it already, and how long that may take.
 const LOG_TAIL = 65536;
@@ -69,6 +74,8 @@ let draining = false;
 // HTTP servers of the application that may be listening, all that are watched, and the listens that wait for the gate.
 const servers = new Set();
 const adopted = new WeakSet();
+// Server: listeners of its event `listening` that were called ahead.
+const toldAhead = new WeakMap();
 const waiting = new Map();
 // Connection: what is known of it.
 const connections = new Map();
@@ -140,8 +147,10 @@ function onSignal(signal) {
     handledByApplication = true;
     return;
   }
-  for (const wait of waiting.values()) wait.cancelled = true;
-  if (handledByApplication || ![...servers].some((server) => server.listening)) {
+  for (const [server, wait] of waiting) cancel(server, wait);
+  // An application may have left its ports itself, and be answering still.
+  const serves = connections.size > 0 || [...servers].some((server) => server.listening);
+  if (handledByApplication || !serves) {
     takeDefaultAction(signal);
     return;
   }
@@ -202,6 +211,7 @@ function adopt(server) {
       trackResponse(parameters[0].socket, parameters[1]);
     } else if (event === 'upgrade' || event === 'connect') trackUpgrade(parameters[1], parameters[0]);
     else if (event === 'close') servers.delete(server);
+    if (event === 'listening' && toldAhead.has(server)) return emitListening(server, emit);
     return emit.call(this, event, ...parameters);
   };
   Object.defineProperty(server, 'emit', { value: watched, configurable: true, writable: true, enumerable: false });
@@ -213,6 +223,15 @@ function has(given, name) {
   return (names || (Array.isArray(given) ? given.map(([one]) => one) : Object.keys(given || {}))).some(
     (one) => String(one).toLowerCase() === wanted,
   );
+}
+
+/** The headers that writeHead() was given, as object or list, with `Connection: close` for what they say of it. */
+function closing(given) {
+  const isConnection = (name) => String(name).toLowerCase() === 'connection';
+  const closed = ([name, value]) => [name, isConnection(name) ? 'close' : value];
+  if (!Array.isArray(given)) return Object.fromEntries(Object.entries(given).map(closed));
+  if (Array.isArray(given[0])) return given.map(closed);
+  return given.map((item, index) => (index % 2 === 1 && isConnection(given[index - 1]) ? 'close' : item));
 }
 
 // The last step of every HTTP/1.1 answer before its header is on the way.
@@ -229,9 +248,11 @@ function writeHead(...parameters) {
     } else {
       for (const [name, value] of missing) this.setHeader(name, value);
     }
-    if (draining) {
+    // A handshake (101) is no answer after which the connection may be closed.
+    if (draining && parameters[0] !== 101) {
       this.shouldKeepAlive = false;
       if (this.hasHeader('Connection')) this.setHeader('Connection', 'close');
+      if (has(given, 'Connection')) parameters[place] = closing(parameters[place]);
     }
   }
   return original.writeHead.apply(this, parameters);
@@ -373,14 +394,73 @@ function sharedAddress(parameters) {
   return { host: typeof host === 'string' ? host : undefined, port };
 }
 
+/** Port that the health path is asked on: the one that PORT names, or null where it names none. */
+function livePort() {
+  const port = Number(process.env.PORT);
+  return Number.isInteger(port) && port >= 1 && port <= 65535 ? port : null;
+}
+
+function cancel(server, wait) {
+  wait.cancelled = true;
+  wait.endPretence();
+  // The next listen() is another one.
+  toldAhead.delete(server);
+}
+
+/**
+ * Tells the application that its server listens, without opening the port.
+ *
+ * Some become healthy only then: `listen(port, () => { ready = true; })`. To join before they are would answer users
+ * with errors for as long as the gate of the deployment waits, whenever the cause is another: a worker that joins is
+ * given requests at once, however ill. So it is told what it waits for, and held back on until it is healthy.
+ */
+function pretendToListen(server, address, wait) {
+  const host = address.host === undefined || net.isIP(address.host) !== 0 ? address.host : '127.0.0.1';
+  const family = net.isIP(host ?? '::') === 6 ? 'IPv6' : 'IPv4';
+  const where = { address: host ?? '::', family, port: address.port };
+  const pretence = { address: { value: () => ({ ...where }) }, listening: { value: true } };
+  for (const [name, property] of Object.entries(pretence)) {
+    Object.defineProperty(server, name, { ...property, configurable: true, enumerable: false });
+  }
+  wait.endPretence = () => {
+    for (const name of Object.keys(pretence)) delete server[name];
+  };
+  const callback = wait.parameters.find((parameter) => typeof parameter === 'function');
+  if (callback) server.once('listening', callback);
+  wait.parameters = wait.parameters.filter((parameter) => typeof parameter !== 'function');
+  const listeners = server.rawListeners('listening');
+  // In a turn of its own, so that what a listener throws ends the process as it would have otherwise.
+  setImmediate(() => {
+    if (wait.cancelled) return;
+    server.emit('listening');
+    // Of these, those that wanted to hear of it once are gone by then.
+    if (!wait.cancelled) toldAhead.set(server, listeners);
+  });
+}
+
+/** Tells those that have not been told ahead, such as node:cluster, that the server listens. */
+function emitListening(server, emit) {
+  const present = server.rawListeners('listening');
+  const told = toldAhead.get(server).filter((listener) => present.includes(listener));
+  toldAhead.delete(server);
+  for (const listener of told) server.removeListener('listening', listener);
+  try {
+    return emit.call(server, 'listening');
+  } finally {
+    for (const listener of told) server.on('listening', listener);
+  }
+}
+
 /**
  * Holds a worker back until it is healthy. Where nobody serves at all, an unhealthy answer is better than none: it
  * tells the load balancer, and whoever looks, what is wrong.
  */
-async function joinWhenHealthy(server, address, parameters, wait) {
+async function joinWhenHealthy(server, address, wait) {
   // An application may register its handlers right behind listen().
   await new Promise((resolve) => setImmediate(resolve));
+  const start = performance.now();
   let pause = FIRST_PROBE_PAUSE_MS;
+  let pretends = false;
   while (!wait.cancelled && !SIGNALS.some(applicationHandles)) {
     const answer = await probe(server);
     if (answer === 'HTTP 200' || wait.cancelled) break;
@@ -388,15 +468,33 @@ async function joinWhenHealthy(server, address, parameters, wait) {
       say(`joining port ${address.port} although ${options.healthPath} says "${answer}", since nobody else serves`);
       break;
     }
-    say(`${options.healthPath} says "${answer}": staying off port ${address.port}, next look in ${pause} ms`);
-    const length = pause;
+    if (wait.cancelled) break;
+    const left = options.listeningMs - (performance.now() - start);
+    let length = pause;
+    if (pretends || left > 0) {
+      say(`${options.healthPath} says "${answer}": staying off port ${address.port}, next look in ${length} ms`);
+      if (!pretends) length = Math.min(length, left + 1);
+      pause = Math.min(pause * 2, LONGEST_PROBE_PAUSE_MS);
+    } else {
+      pretends = true;
+      pause = FIRST_PROBE_PAUSE_MS;
+      length = pause;
+      say(
+        `${options.healthPath} still says "${answer}" after ${options.listeningMs} ms: telling the application ` +
+          `that it listens on port ${address.port}, since it may become healthy only by that. It joins once it is ` +
+          'healthy. If its health waits for anything else that only an open port brings, make it answer 200 ' +
+          'without, or set pm2_preload_self_gate: false',
+      );
+      pretendToListen(server, address, wait);
+    }
     await new Promise((resolve) => setTimeout(resolve, length));
-    pause = Math.min(pause * 2, LONGEST_PROBE_PAUSE_MS);
   }
   if (waiting.get(server) === wait) waiting.delete(server);
   // In a turn of its own, so that what listen() throws ends the process as it would have without this.
   setImmediate(() => {
-    if (!wait.cancelled) original.listen.apply(server, parameters);
+    if (wait.cancelled) return;
+    wait.endPretence();
+    original.listen.apply(server, wait.parameters);
   });
 }
 
@@ -413,17 +511,21 @@ function listen(...parameters) {
   if (!options.selfGate || !cluster.isWorker || address === null || this instanceof https.Server) {
     return original.listen.apply(this, parameters);
   }
-  const wait = { cancelled: false };
-  if (waiting.has(this)) waiting.get(this).cancelled = true;
+  // Other servers of the process, for metrics or administration, need not know the health path. Held back, they would
+  // never be opened, and with them whatever the application does only afterwards.
+  const live = livePort();
+  if (live !== null && address.port !== live) return original.listen.apply(this, parameters);
+  const wait = { cancelled: false, parameters, endPretence: () => {} };
+  if (waiting.has(this)) cancel(this, waiting.get(this));
   waiting.set(this, wait);
-  joinWhenHealthy(this, address, parameters, wait);
+  joinWhenHealthy(this, address, wait);
   return this;
 }
 
 function close(callback) {
   const wait = waiting.get(this);
   if (wait === undefined) return original.close.call(this, callback);
-  wait.cancelled = true;
+  cancel(this, wait);
   waiting.delete(this);
   process.nextTick(() => {
     if (typeof callback === 'function') callback();
@@ -436,16 +538,16 @@ function close(callback) {
 
 // PM2's workers write their log files asynchronously, so that a process that ends takes the lines with it that were not
 // written yet: all of them if it ends while its script is loaded, which is when the reason matters most.
-function keepLastWords() {
+function keepLastWords({ pm_err_log_path: errors, pm_out_log_path: output, pm_log_path: both }) {
   let files;
   try {
-    const { pm_err_log_path: errors, pm_out_log_path: output, pm_log_path: both } = JSON.parse(process.env.pm2_env);
     const names = [errors, output, both].filter((file) => typeof file === 'string' && file !== '');
     // Where the words of this process begin: the process before it may have said the same.
     files = new Map(names.map((file) => [file, fs.statSync(file, { throwIfNoEntry: false })?.size ?? 0]));
   } catch {
-    return; // not under PM2
+    return; // no log is no reason to fail
   }
+  if (files.size === 0) return; // not under PM2
   const pending = new Set();
   const { createWriteStream } = fs;
   fs.createWriteStream = function createWatchedStream(file, ...rest) {
@@ -492,10 +594,24 @@ function tail(file, begin) {
   }
 }
 
+/** What PM2 was told of the application when the generation of this worker was started; empty without PM2. */
+function pm2Environment() {
+  try {
+    return JSON.parse(process.env.pm2_env) ?? {};
+  } catch {
+    return {};
+  }
+}
+
 function install() {
   options = { ...DEFAULTS, ...readJson(path.join(__dirname, 'preload.json')) };
+  const pm2 = pm2Environment();
+  // The options may be newer than the generation, as they are when a worker is started again after a change. Then PM2
+  // still kills after the time that it was told at first; two thirds of it is what the options say as well.
+  const killTimeout = Number(pm2.kill_timeout);
+  if (killTimeout > 0) options.hardLimitMs = Math.min(options.hardLimitMs, Math.floor((killTimeout * 2) / 3));
   options.quietMs = Math.min(options.quietMs, options.hardLimitMs / 2);
-  keepLastWords();
+  keepLastWords(pm2);
   hideOwnListener();
   for (const signal of SIGNALS) process.on(signal, onSignal);
   net.Server.prototype.listen = listen;
