@@ -305,7 +305,9 @@ class TestOneProcess:
             f"preload: still at work {HARD_LIMIT_MS} ms after SIGINT: 1 requests are cut" in process.output.read_text()
         )
 
-    @pytest.mark.parametrize(("kill_timeout", "limit"), [(1500, 1000), (90_000, HARD_LIMIT_MS), ("none", HARD_LIMIT_MS)])
+    @pytest.mark.parametrize(
+        ("kill_timeout", "limit"), [(1500, 1000), (90_000, HARD_LIMIT_MS), ("none", HARD_LIMIT_MS)]
+    )
     def test_it_ends_before_the_pm2_that_started_it_kills(
         self, start: Callable[..., Process], kill_timeout: int | str, limit: int
     ) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,44 @@ class TestService:
         tasks = (ROLE / "tasks/main.yml").read_text()
         assert "state: restarted" not in tasks
         assert not (ROLE / "handlers").exists()
+
+
+class TestPreflight:
+    @staticmethod
+    def run(directory: Path, state_directory: str, entry: str) -> tuple[int, str]:
+        play = {
+            "hosts": "localhost",
+            "connection": "local",
+            "gather_facts": False,
+            "vars": {"ansible_python_interpreter": sys.executable, "pm2_state_directory": state_directory},
+            "tasks": [{"ansible.builtin.import_role": {"name": "roastify.ops.pm2", "tasks_from": entry}}],
+        }
+        (directory / "playbook.yml").write_text(yaml.safe_dump([play]))
+        done = subprocess.run(
+            [
+                str(Path(sys.executable).with_name("ansible-playbook")),
+                *("--inventory=localhost,", "--check", str(directory / "playbook.yml")),
+            ],
+            cwd=ROLE.parents[1],
+            env={**os.environ, "ANSIBLE_HOME": str(directory / "ansible"), "ANSIBLE_NOCOLOR": "1"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+    @pytest.mark.parametrize("path", ["/srv/" + "x" * 90, "/srv/" + "é" * 45])
+    def test_refuses_a_path_that_no_socket_can_have_before_anything_is_changed(self, tmp_path: Path, path: str) -> None:
+        code, said = self.run(tmp_path, path, "main")
+        assert code != 0
+        assert f"Nothing of PM2 was changed. {path}/pm2/rpc.sock, the socket of PM2, has a path of 108 bytes" in said
+        assert "Set app_state_directory in the inventory, from which pm2_state_directory comes" in said
+        # The tasks that come next.
+        assert "Copy the lock file" not in said
+
+    def test_lets_the_longest_path_through(self, tmp_path: Path) -> None:
+        code, said = self.run(tmp_path, "/srv/" + "x" * 89, "preflight")
+        assert code == 0, said
 
 
 @pytest.mark.parametrize("template", ["pm2-app.sh.j2"])
