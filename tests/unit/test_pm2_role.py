@@ -259,7 +259,7 @@ class TestPreflight:
         code, said = self.run(tmp_path, path, "main")
         assert code != 0
         assert f"Nothing of PM2 was changed. {path}/pm2/rpc.sock, the socket of PM2, has a path of 108 bytes" in said
-        assert "Set app_state_directory in the inventory, from which pm2_state_directory comes, to a path of at" in said
+        assert "Set app_state_directory in the inventory, from which pm2_state_directory comes" in said
         # The tasks that come next.
         assert "Copy the lock file" not in said
 
