@@ -148,6 +148,20 @@ class Pm2:
         groups = os.getgrouplist(self.user, account.pw_gid)
         return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups, "umask": 0o027}
 
+    def node(self) -> str:
+        """The program that runs the workers: that of the daemon, whatever PATH leads to since that was started.
+
+        Returns:
+            Its path; just its name where no daemon says so.
+        """
+        try:
+            process = int((self.home / "pm2.pid").read_text(encoding="ascii"))
+            # Replaced in its place, it is run from there all the same.
+            program = os.readlink(f"/proc/{process}/exe").removesuffix(" (deleted)")
+        except (OSError, ValueError):
+            return "node"
+        return program if os.path.basename(program).startswith("node") and os.access(program, os.X_OK) else "node"
+
     def _run(
         self, what: str, command: Sequence[str], extra: Mapping[str, str] | None = None, limit: float = COMMAND_LIMIT
     ) -> subprocess.CompletedProcess[str]:

@@ -94,7 +94,7 @@ def _candidate(pm2: Pm2, release: Release, service: Service, log: IO[bytes]) -> 
     definition = pm2.definition(release.directory)
     arguments = definition.get("node_args") or []
     process = subprocess.Popen(
-        ["node", *arguments, definition["script"]],
+        [pm2.node(), *arguments, definition["script"]],
         cwd=release.directory,
         env={
             **pm2.environment,

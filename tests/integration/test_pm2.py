@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from ansible_collections.roastify.ops.plugins.module_utils import pm2
@@ -53,6 +54,17 @@ def of(workers: list[Worker], name: str) -> list[Worker]:
 
 def by_number(workers: list[Worker]) -> list[Worker]:
     return sorted(workers, key=lambda worker: worker.number)
+
+
+def test_candidates_are_run_by_the_program_that_runs_the_workers(
+    daemon: Pm2Host, generations: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one on PATH, as after an upgrade, is not what the workers are run by before the daemon starts anew."""
+    monkeypatch.setitem(daemon.pm2.environment, "PATH", str(tmp_path))
+    worker = daemon.pm2.workers()[0]
+    assert daemon.pm2.node() == os.readlink(f"/proc/{worker.pid}/exe")
+    monkeypatch.setattr(daemon.pm2, "home", tmp_path)
+    assert daemon.pm2.node() == "node"
 
 
 def test_the_socket_gives_what_the_interface_does(daemon: Pm2Host, generations: tuple[str, str]) -> None:
