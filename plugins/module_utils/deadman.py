@@ -233,8 +233,7 @@ def fire(
             if live is not None and _has_returned(host, order, live):
                 _record_failure(host, order, reason, systemctl)
                 return reason
-            if not _resume(host, order, systemctl):
-                order_file(host).unlink()
+            _end(host, order, systemctl)
             return f"removed what a switch has left that was cut off: {', '.join(removed)}" if removed else None
         lock = deploy_locks.read_lock(host)
         if lock is not None and lock.get("deploymentId") != order.deployment:
@@ -275,6 +274,11 @@ def _record_failure(host: Host, order: Order, reason: str, systemctl: Callable[.
         )
     # A controller that is only slow must not switch or confirm any more.
     deploy_locks.release(host, order.deployment)
+    _end(host, order, systemctl)
+
+
+def _end(host: Host, order: Order, systemctl: Callable[..., None] | None) -> None:
+    """Be done with an order that was carried out, or is about nothing any more."""
     if not _resume(host, order, systemctl):
         order_file(host).unlink()
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.roastify.ops.plugins.module_utils.batches import batches as cut
+from ansible_collections.roastify.ops.plugins.module_utils.release_reuse import is_whole
 from ansible_collections.roastify.ops.plugins.module_utils.releases import SPACE_RESERVE
 from ansible_collections.roastify.ops.plugins.module_utils.tables import ambiguous
 
@@ -130,7 +131,7 @@ def _row(
     live = info["live"] or {}
     if live.get("id") == release:
         action = "nothing: it is live"
-    elif any(kept["id"] == release and _is_whole(kept) for kept in info["kept"]):
+    elif any(kept["id"] == release and is_whole(kept) for kept in info["kept"]):
         action = "switch: it is here"
     elif _is_here(info, manifest):
         action = "share files, switch"
@@ -151,12 +152,7 @@ def _row(
 
 
 def _is_here(info: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
-    return any(kept["sha256"] == manifest["sha256"] and _is_whole(kept) for kept in info["kept"])
-
-
-def _is_whole(kept: Mapping[str, Any]) -> bool:
-    """Whether nothing is known to be damaged in a release on the host: what is, staging counts as absent."""
-    return kept.get("intact") is not False
+    return any(kept["sha256"] == manifest["sha256"] and is_whole(kept) for kept in info["kept"])
 
 
 def _bytes_wanted(manifest: Mapping[str, Any]) -> int:

@@ -36,14 +36,22 @@ def reusable_release(
     unfit: set[str] = set()
     for host in hosts:
         for release in host["kept"]:
-            sound = release.get("intact") is not False
-            fits = sound and release["sha256"] == sha256 and f"{release['id']}.env" in host["alike"]
+            fits = is_whole(release) and release["sha256"] == sha256 and f"{release['id']}.env" in host["alike"]
             fits = fits and (links is None or _links(release) == _wanted_links(links))
             fits = fits and (assets is None or _assets(release) == set(assets))
             (fitting if fits else unfit).add(release["id"])
     live = [host["live"] for host in hosts]
     # Ids begin with their time.
     return max(fitting - unfit, key=lambda identifier: (live.count(identifier), identifier), default=None)
+
+
+def is_whole(release: Mapping[str, Any]) -> bool:
+    """Whether nothing is known to be damaged in a release that a host keeps: what is, staging counts as absent.
+
+    Args:
+        release: as module release_info gives it.
+    """
+    return release.get("intact") is not False
 
 
 def _links(release: Mapping[str, Any]) -> dict[str, str]:
