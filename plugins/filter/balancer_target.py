@@ -10,14 +10,6 @@ author: The roastify.ops maintainers (!UNKNOWN)
 description: Finds the host in what the load balancer answered, and puts it into words.
 positional: place, target, host
 options:
-  _input:
-    description: What M(community.aws.elb_target_group_info) or M(roastify.ops.haproxy_info) answered.
-    type: dict
-    required: true
-  place:
-    description: Which load balancer, C(provider), C(name), and C(region) or C(interval).
-    type: dict
-    required: true
   target:
     description: Name of the host there, that of a server, or instance and port.
     type: str
@@ -26,6 +18,8 @@ options:
     description: Name of the host for people.
     type: str
     required: true
+extends_documentation_fragment:
+  - roastify.ops.balancer_answer
 """
 
 EXAMPLES = r"""

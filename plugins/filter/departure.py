@@ -10,14 +10,6 @@ author: The roastify.ops maintainers (!UNKNOWN)
 description: Looks, in what the load balancer answered, for a target outside the batch that gets requests.
 positional: place, batch, names
 options:
-  _input:
-    description: What M(community.aws.elb_target_group_info) or M(roastify.ops.haproxy_info) answered.
-    type: dict
-    required: true
-  place:
-    description: Which load balancer, C(provider), C(name), and C(region) or C(interval).
-    type: dict
-    required: true
   batch:
     description: Hosts that are to leave it.
     type: list
@@ -27,6 +19,8 @@ options:
     description: Of each host of the fleet the name that it has there, that of a server, or instance and port.
     type: dict
     required: true
+extends_documentation_fragment:
+  - roastify.ops.balancer_answer
 """
 
 EXAMPLES = r"""

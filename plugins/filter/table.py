@@ -8,14 +8,14 @@ short_description: Rows as a table in plain text
 version_added: 0.1.0
 author: The roastify.ops maintainers (!UNKNOWN)
 description: Takes a list of dictionaries and gives the lines of a table.
-positional: columns
+positional: keys
 options:
   _input:
     description: The rows.
     type: list
     elements: dict
     required: true
-  columns:
+  keys:
     description: Keys to show, in order; they are the headings, too.
     type: list
     elements: str

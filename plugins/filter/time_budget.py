@@ -11,14 +11,6 @@ description:
   - Adds up what every batch waits for, hosts that leave the load balancer and come back, and compares that with what is
     set.
 options:
-  _input:
-    description: What M(community.aws.elb_target_group_info) or M(roastify.ops.haproxy_info) answered.
-    type: dict
-    required: true
-  place:
-    description: Which load balancer, C(provider), C(name), and C(region) or C(interval).
-    type: dict
-    required: true
   plan:
     description: Batches of hosts that are switched one after the other.
     type: list
@@ -39,6 +31,8 @@ options:
       and how many C(forks) Ansible has.
     type: dict
     required: true
+extends_documentation_fragment:
+  - roastify.ops.balancer_answer
 """
 
 EXAMPLES = r"""

@@ -12,6 +12,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
+
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 
 #: Seconds within which a health request must be answered (seed document, property 4).
 ANSWER_LIMIT = 2.0
@@ -81,6 +84,41 @@ class Answer:
             return f"{self.error} after {self.milliseconds} ms"
         said = f'status "{self.status}", version {self.version}' if self.status else self.body[:200]
         return f"HTTP {self.code} in {self.milliseconds} ms: {said}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to ask.
+
+    Attributes:
+        host: name or address.
+        port: of TCP.
+        path: with its query.
+        tls: whether by HTTPS.
+    """
+
+    host: str
+    port: int
+    path: str
+    tls: bool
+
+
+def place(url: str) -> Place:
+    """Where a URL says to ask.
+
+    Raises:
+        OperationError: it is none of HTTP or HTTPS.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # a port that is no number, brackets that don't match
+        parts, port = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise OperationError(f"{url} is no URL of HTTP or HTTPS", "name a scheme, an address and a path")
+    tls = parts.scheme == "https"
+    query = f"?{parts.query}" if parts.query else ""
+    return Place(parts.hostname, port or (443 if tls else 80), (parts.path or "/") + query, tls)
 
 
 class _Until(io.RawIOBase):

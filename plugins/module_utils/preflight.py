@@ -42,7 +42,8 @@ def problems(info: Mapping[str, Any], manifest: Mapping[str, Any]) -> list[str]:
     if wanted_node and info["node_version"] and satisfies(info["node_version"], wanted_node) is False:
         found.append(
             f"Node.js {info['node_version']} runs here, and the application wants {wanted_node} (engines of its "
-            "package.json). What to do: set node_runtime_version and run the setup playbook"
+            "package.json). What to do: install it (roastify.ops.node_runtime, setup playbook). PM2 keeps the one that "
+            "it was started with: then restart it, host by host and out of the load balancer (runbook)"
         )
     return found
 

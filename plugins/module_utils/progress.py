@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ansible_collections.roastify.ops.plugins.module_utils.tables import align, ambiguous
+from ansible_collections.roastify.ops.plugins.module_utils.tables import align, ambiguous, columns, padded
 
 #: How a result counts.
 OK, CHANGED, SKIPPED, FAILED, UNREACHABLE, IGNORED = "ok", "changed", "skipped", "failed", "unreachable", "ignored"
@@ -564,7 +564,9 @@ class Progress:
         mark, style = "done", CHANGED if tally.changed else OK
         if tally.failed:
             mark, style = ("failed", CHANGED) if tally.rescued else ("FAILED", FAILED)
-        text = f"{tally.title:<{TITLE_WIDTH}}  {done}/{len(tally.ran)}  {duration(self._clock() - tally.started):>7}"
+        text = (
+            f"{padded(tally.title, TITLE_WIDTH)}  {done}/{len(tally.ran)}  {duration(self._clock() - tally.started):>7}"
+        )
         notes = []
         if tally.failed:
             notes.append(f"failed on {self._names(tally.failed)}")
@@ -699,15 +701,6 @@ def plain(text: str) -> str:
     ) if not text.isprintable() else text  # fmt: skip
 
 
-def columns(text: str) -> int:
-    """How much room a text needs on a terminal, where wide letters take two columns.
-
-    Args:
-        text: one line.
-    """
-    return len(text) if text.isascii() else sum(map(_width, text))
-
-
 def clip(text: str, width: int) -> str:
     """Text cut to a width.
 
@@ -719,7 +712,7 @@ def clip(text: str, width: int) -> str:
         return text
     used = 0
     for index, letter in enumerate(text):
-        used += _width(letter)
+        used += columns(letter)
         if used > max(0, width - 3):
             return text[:index] + "..."
     return text
@@ -763,10 +756,6 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     return f"{whole} s" if whole < 100 else f"{whole // 60} min {whole % 60} s"
-
-
-def _width(letter: str) -> int:
-    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
 
 
 def _timeless(text: str) -> str:

@@ -4,23 +4,24 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
-def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
+def table(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[str]:
     """Rows under their headings, every column as wide as its widest cell.
 
     Args:
         rows: one mapping a row; what a row lacks is shown as a dash.
-        columns: keys to show, in order; they are the headings, too.
+        keys: what to show, in order; they are the headings, too.
 
     Returns:
         The lines of the table, without trailing blanks.
     """
-    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
-    widths = [max(map(len, column)) for column in zip(columns, *cells)]
-    return align([columns, ["-" * width for width in widths], *cells])
+    cells = [[_cell(row.get(key)) for key in keys] for row in rows]
+    rules = ["-" * max(map(columns, column)) for column in zip(keys, *cells)]
+    return align([keys, rules, *cells])
 
 
 def align(lines: Sequence[Sequence[str]]) -> list[str]:
@@ -32,8 +33,27 @@ def align(lines: Sequence[Sequence[str]]) -> list[str]:
     Returns:
         The lines, without trailing blanks.
     """
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
+    widths = [max(map(columns, column)) for column in zip(*lines)]
+    return ["  ".join(map(padded, line, widths)).rstrip() for line in lines]
+
+
+def columns(text: str) -> int:
+    """How much room a text needs on a terminal, where wide letters take two columns.
+
+    Args:
+        text: one line.
+    """
+    return len(text) if text.isascii() else sum(map(_width, text))
+
+
+def padded(text: str, width: int) -> str:
+    """Text that fills a width, where it is not wider.
+
+    Args:
+        text: one line.
+        width: columns of a terminal.
+    """
+    return text + " " * (width - columns(text))
 
 
 def ambiguous(releases: Iterable[tuple[str | None, str | None]]) -> frozenset[str]:
@@ -47,6 +67,10 @@ def ambiguous(releases: Iterable[tuple[str | None, str | None]]) -> frozenset[st
         if version and identifier:
             ids.setdefault(version, set()).add(identifier)
     return frozenset(version for version, found in ids.items() if len(found) > 1)
+
+
+def _width(letter: str) -> int:
+    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
 
 
 def _cell(value: Any) -> str:

@@ -67,10 +67,9 @@ asked:
   type: int
 """
 
-from urllib.parse import urlsplit
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.roastify.ops.plugins.module_utils import health
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 
 
 def main():
@@ -87,18 +86,14 @@ def main():
         supports_check_mode=True,
     )
     options = module.params
-    url = urlsplit(options["url"])
-    if url.scheme not in ("http", "https") or not url.hostname:
-        module.fail_json(
-            msg=f"{options['url']} is no URL of HTTP or HTTPS. What to do: name a scheme, an address and a path"
-        )
+    try:
+        place = health.place(options["url"])
+    except OperationError as error:
+        module.fail_json(msg=str(error))
     gate = health.Gate(options["healthy_threshold"], options["interval"], options["patience"], options["version"])
-    tls = url.scheme == "https"
-    port = url.port or (443 if tls else 80)
-    path = (url.path or "/") + (f"?{url.query}" if url.query else "")
 
     def ask():
-        return health.probe(url.hostname, port, path, host_header=options["host_header"], tls=tls)
+        return health.probe(place.host, place.port, place.path, host_header=options["host_header"], tls=place.tls)
 
     reason = gate.wait(ask)
     if reason is None and options["uptime"]:
@@ -106,7 +101,7 @@ def main():
     if reason:
         remedy = (
             "read the application's log on that host (shared/logs); playbooks/doctor.yml sums up what is wrong there"
-            if url.hostname in ("127.0.0.1", "::1", "localhost")
+            if place.host in ("127.0.0.1", "::1", "localhost")
             else "if the hosts are well (playbooks/status.yml), look at what is before them: load balancer, TLS, DNS"
         )
         module.fail_json(

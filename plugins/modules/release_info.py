@@ -149,7 +149,9 @@ free_files:
   returned: always
   type: int
 node_version:
-  description: Version of Node.js on the host; null if it is missing.
+  description: >-
+    Version of the Node.js that runs the workers, which is the one that PM2's daemon was started with; where no daemon
+    runs, of the one in C(PATH). Null if it is missing.
   returned: always
   type: str
 clock:
@@ -194,10 +196,10 @@ OTHER_REMEDY = "nothing, unless you want to return to it: a rollback passes it o
 TARGET_REMEDY = "name another release, or deploy the version again: a new release is made beside the damaged one"
 
 
-def node_version():
-    """Version of Node.js on this host, without its v; None if it is missing."""
+def node_version(program):
+    """Version of a Node.js of this host, without its v; None if it is missing."""
     try:
-        outcome = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True, timeout=10)
+        outcome = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
     return outcome.stdout.strip().lstrip("v")
@@ -241,7 +243,7 @@ def main():
     live = attempt(host.live)
     kept = host.kept()
     records = host.records()
-    node = node_version()
+    node = node_version(pm2.node() if pm2 else "node")
     if node is None:
         problems.append("Node.js is not installed on this host\nWhat to do: run the setup playbook first")
     target = attempt(lambda: host.find(module.params["release"])) if module.params["release"] else None

@@ -9,7 +9,8 @@ import time
 
 import pytest
 from ansible_collections.roastify.ops.plugins.module_utils import health
-from ansible_collections.roastify.ops.plugins.module_utils.health import Answer, Gate
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+from ansible_collections.roastify.ops.plugins.module_utils.health import Answer, Gate, Place
 
 
 @pytest.fixture
@@ -153,3 +154,24 @@ def test_the_end_of_the_process_is_a_better_reason_than_the_end_of_its_socket():
     refused = Answer(error="nothing listens on 127.0.0.1:5001")
     reason = Gate(wanted=2, interval=0.001).stay_open(lambda: refused, 60, lambda: next(ends))
     assert reason == "healthy 2 times in a row, but then: the process ended with signal SIGKILL"
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("http://127.0.0.1:5000/health", Place("127.0.0.1", 5000, "/health", tls=False)),
+        ("https://shop.example.com", Place("shop.example.com", 443, "/", tls=True)),
+        ("http://[::1]/health?deep=1", Place("::1", 80, "/health?deep=1", tls=False)),
+    ],
+)
+def test_a_url_says_where_to_ask(url, place):
+    assert health.place(url) == place
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "nonsense", "ftp://h/", "http://:80/", "http://h:abc/", "http://h:70000/", "http://h:0/", "http://[::1/"],
+)
+def test_what_is_no_url_is_refused_with_a_remedy(url):
+    with pytest.raises(OperationError, match="is no URL of HTTP or HTTPS\nWhat to do: name a scheme"):
+        health.place(url)

@@ -13,6 +13,11 @@ def test_columns_are_as_wide_as_their_widest_cell():
     ]
 
 
+def test_wide_letters_take_the_room_that_they_take_on_a_terminal():
+    rows = [{"by": "川上", "at": "noon"}, {"by": "Zoë", "at": "noon"}]
+    assert table(rows, ["by", "at"]) == ["by    at", "----  ----", "川上  noon", "Zoë   noon"]
+
+
 def test_a_cell_stays_on_its_line():
     assert table([{"note": "one\n two"}], ["note"]) == ["note", "-------", "one two"]
 
