@@ -8,7 +8,7 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from ansible_collections.roastify.ops.plugins.module_utils.releases import Relea
 LINES = 20
 #: A line of JSON with a stack trace in it can be longer than anybody wants to read at once.
 _LINE_LENGTH = 600
+#: Lines of a stack that are told of an entry: the first ones are the application's.
+_FRAMES = 5
 #: Bytes at the end of a log file that are looked at.
 TAIL = 16_384
 #: Names of variables whose values are secrets, whatever the schema says of them.
@@ -77,20 +79,34 @@ def whole_lines(text: bytes, is_cut: bool) -> list[str]:
 
 
 def masked(lines: Sequence[str], *releases: Release | None) -> list[str]:
-    """Log lines with every secret replaced, and cut to a readable length after that.
+    """Log lines with every secret replaced, and made short enough to read after that.
+
+    Of an entry of JSON that is too long, the message and the beginning of the stack are told; anything else is cut.
 
     Args:
         lines: what was logged.
         releases: those whose environments the secrets may come from.
     """
     secrets = secrets_of(*releases)
-    readable = []
-    for line in lines:
+
+    def mask(line: str) -> str:
         for secret in secrets:
             line = line.replace(secret, "********")
-        line = _URL_PASSWORD.sub(r"\1:********", line)
-        readable.append(line if len(line) <= _LINE_LENGTH else f"{line[:_LINE_LENGTH]}...")
-    return readable
+        return _URL_PASSWORD.sub(r"\1:********", line)
+
+    # Once more where an entry of JSON was read: what its text says may look different from how it stands there.
+    return [mask(part) for line in lines for part in _shortened(mask(line))]
+
+
+def _shortened(line: str) -> list[str]:
+    if len(line) <= _LINE_LENGTH:
+        return [line]
+    entry = _entry_of(line)
+    error = entry.get("error") or entry.get("err") or {}
+    stack = (error.get("stack") if isinstance(error, dict) else None) or entry.get("stack")
+    frames = stack.splitlines()[1 : _FRAMES + 1] if isinstance(stack, str) else []
+    told = ": ".join(_texts_of(entry)).splitlines() or [line]
+    return [part if len(part) <= _LINE_LENGTH else f"{part[:_LINE_LENGTH]}..." for part in [*told, *frames]]
 
 
 def telling(lines: Sequence[str]) -> list[str]:
@@ -118,20 +134,30 @@ def telling(lines: Sequence[str]) -> list[str]:
 
 def _messages_of(line: str) -> Iterator[str]:
     """The lines of what a line of a log says; nothing if it is an entry of everyday."""
-    entry: Any = None
-    if line.startswith("{"):
-        with contextlib.suppress(ValueError, RecursionError):
-            entry = json.loads(line)
-    if not isinstance(entry, dict):
+    entry = _entry_of(line)
+    if not entry:
         yield line
         return
     level = entry.get("level", entry.get("severity"))
     if _ROUTINE.fullmatch(level) if isinstance(level, str) else isinstance(level, int) and level < _WARNING:
         return
+    yield from (": ".join(_texts_of(entry)) or line).splitlines()
+
+
+def _entry_of(line: str) -> dict[str, Any]:
+    """The entry that a line of JSON is; empty if it is none."""
+    entry: Any = None
+    if line.startswith("{"):
+        with contextlib.suppress(ValueError, RecursionError):
+            entry = json.loads(line)
+    return entry if isinstance(entry, dict) else {}
+
+
+def _texts_of(entry: Mapping[str, Any]) -> list[str]:
+    """The message of an entry, and that of the error in it."""
     error = entry.get("error") or entry.get("err")
     cause = error.get("message") if isinstance(error, dict) else error
-    texts = [text for text in (entry.get("message") or entry.get("msg"), cause) if isinstance(text, str) and text]
-    yield from (": ".join(texts) or line).splitlines()
+    return [text for text in (entry.get("message") or entry.get("msg"), cause) if isinstance(text, str) and text]
 
 
 class ApplicationLog:

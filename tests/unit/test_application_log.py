@@ -37,6 +37,20 @@ def test_secrets_of_both_releases_are_masked_and_long_lines_cut(host):
     assert len(lines[1]) < 700
 
 
+def test_of_a_long_entry_of_json_the_message_and_the_stack_are_told(host):
+    stack = "Error: refused\n" + "\n".join(f"    at step{number} (/srv/app/{number}.js:1:2)" for number in range(9))
+    error = {"message": "connect as hunter2-hunter2 refused", "stack": stack, "code": "ECONNREFUSED"}
+    entry = {"level": "error", "error": error, "request": "x" * 600, "message": "cannot start"}
+    assert application_log.masked([json.dumps(entry)], host.release("a")) == [
+        "cannot start: connect as ******** refused",
+        *(f"    at step{number} (/srv/app/{number}.js:1:2)" for number in range(5)),
+    ]
+    bare = json.dumps({"level": "error", "request": "x" * 700})
+    assert application_log.masked([bare]) == [f"{bare[:600]}..."]
+    short = json.dumps({"message": "short", "stack": "a\nb"})
+    assert application_log.masked([short]) == [short]
+
+
 def test_what_looks_like_a_secret_is_one_whatever_its_name(host):
     release = host.release("a")
     names = "SESSION_SALT=salt-of-the-earth\nSTRIPE_SK=sk_live_1\nLICENCE=a1B2c3D4e5F6g7H8i9J0\n"
