@@ -116,7 +116,8 @@ class ReleaseStates:
         """Write down that a release was healthy as a candidate.
 
         One that served and was rolled back from, or failed then, is not returned to for that: it stays what it is
-        until it serves again.
+        until it serves again. Nor is one judged anew that is live by now, or was when a killed run renamed the link:
+        its file tells by that alone what was live before.
 
         Args:
             release: its id.
@@ -126,7 +127,7 @@ class ReleaseStates:
             OSError: the disk is full; the state is the old one.
         """
         known = self.of(release)
-        if known.state != FAILED or not known.served:
+        if self._written(release) != LIVE and (known.state != FAILED or not known.served):
             self.record(release, READY, deployment)
 
     def went_live(self, release: str, before: str | None, deployment: str | None = None, back: bool = False) -> None:

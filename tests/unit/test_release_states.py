@@ -132,6 +132,26 @@ def test_to_be_healthy_as_a_candidate_is_no_pardon(fleet):
     assert fleet.states_of("c") == ["ready"]
 
 
+def test_a_candidate_that_is_live_by_now_stays_so(fleet):
+    """The module of a killed deployment switched to it after its successor had looked."""
+    fleet.deploy("a", "b")
+    fleet.states.tried_out("b", "d2")
+    assert fleet.states.is_settled("b")
+    fleet.states.settle("b", deployed="b")
+    assert fleet.states.previous("b", ["a", "b"]) == "a"
+
+
+def test_a_candidate_that_a_killed_switch_left_stands_for_what_was_live_until_that_is_written_down(fleet):
+    fleet.deploy("a", "b")
+    fleet.states.record("c", release_states.READY, "d3")
+    fleet.live = "c"  # the link was renamed, and then the power went; b is deployed again
+    fleet.states.tried_out("b", "d4")
+    fleet.states.settle("c", deployed="c")
+    fleet.switch("b")
+    assert fleet.states.previous("b", ["a", "b", "c"]) == "c"
+    assert fleet.states.previous("b", ["a", "b"]) == "a"
+
+
 def test_order_is_what_happened_and_neither_names_nor_times(fleet):
     fleet.deploy("z", "a")
     os.utime(fleet.states.directory / "z.json")
