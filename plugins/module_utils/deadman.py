@@ -244,9 +244,10 @@ def fire(
 
 
 def _has_returned(host: Host, order: Order, live: Release) -> bool:
-    """Whether the release served, and what cut the switch back off was between the link and the record of it."""
+    """Whether the release served, and what cut the switch back off was between the link and the last word on it."""
     left = host.states.of(order.release, live.id)
-    served = left.state == release_states.PREVIOUS and left.deployment == order.deployment
+    # Failed by this deployment while its order stands: the journal and the lock are still to come.
+    served = left.state in (release_states.PREVIOUS, release_states.FAILED) and left.deployment == order.deployment
     return served and live.id == order.previous
 
 

@@ -8,7 +8,13 @@ import time
 import zipfile
 
 import pytest
-from ansible_collections.roastify.ops.plugins.module_utils import deadman, deploy_locks, release_states, releases
+from ansible_collections.roastify.ops.plugins.module_utils import (
+    deadman,
+    deploy_locks,
+    deployments,
+    release_states,
+    releases,
+)
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.files import link_atomically
 from ansible_collections.roastify.ops.plugins.module_utils.switching import Service
@@ -137,6 +143,34 @@ def test_a_return_that_was_cut_off_after_the_link_is_written_down_by_the_next_tr
     with pytest.raises(type(cut)):
         deadman.fire(host, order, cut_off)
     assert "returned to a" in deadman.fire(host, order, back, nothing)
+    assert host.states.of("b", "a").state == "failed"
+    assert [(record.release, record.status) for record in host.records()] == [("b", "failed")]
+    assert deploy_locks.read_lock(host) is None
+    assert deadman.read_order(host) is None
+
+
+@pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "step",
+    [(release_states.ReleaseStates, "record"), (deployments, "append_record"), (deploy_locks, "release")],
+    ids=lambda step: step[1],
+)
+def test_a_failure_that_is_written_down_in_part_is_written_down_by_the_next_try(
+    host, order, monkeypatch, step, is_done
+):
+    deploy_locks.acquire(host, "d1", {"holder": "ann"})
+    action = getattr(*step)
+
+    def full(*arguments, **options):
+        if is_done:
+            action(*arguments, **options)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*step, full)
+        with pytest.raises(OSError, match="No space left"):
+            deadman.fire(host, order, back)
+    deadman.fire(host, order, back, nothing)
     assert host.states.of("b", "a").state == "failed"
     assert [(record.release, record.status) for record in host.records()] == [("b", "failed")]
     assert deploy_locks.read_lock(host) is None
