@@ -141,11 +141,13 @@ def arm(
         call("enable", "--quiet", f"{order.unit}.timer")
         call("restart", f"{order.unit}.timer")
     except (OSError, OperationError) as error:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, OperationError):
             if before is None:
                 order_file(host).unlink()
             elif read_order(host) != before:
                 _write_order(host, before)
+                # Its time may be over: then it was the service, which is stopped, that would have tried again.
+                call("restart", f"{before.unit}.timer")
         raise OperationError(
             f"the timer that would bring this host back could not be set: {error}",
             f"see systemctl status {order.unit}.timer, or deploy without it: app_release_confirm_within=0",

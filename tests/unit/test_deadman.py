@@ -238,6 +238,23 @@ class TestAfterAKilledDeployment:
             self.arm(host, broken)
         assert deadman.read_order(host) == order
 
+    @pytest.mark.parametrize("step", ["enable", "restart"])
+    def test_and_has_it_wait_again_where_it_had_come_to_its_end(self, host, order, step):
+        """Its service, which was about to try again, was stopped."""
+        told = []
+
+        def broken_once(*words):
+            if words[0] == step and step not in [before[0] for before in told]:
+                told.append(words)
+                raise OperationError("systemd hangs", "look")
+            told.append(words)
+
+        with pytest.raises(OperationError, match="systemd hangs"):
+            self.arm(host, broken_once)
+        assert deadman.read_order(host) == order
+        assert told[-1] == ("restart", "deadman-shop.timer")
+        assert len(told) == {"enable": 3, "restart": 4}[step]
+
     def test_so_does_a_full_disk(self, host, order, monkeypatch):
         def full(_engine):
             raise OSError(errno.ENOSPC, "No space left on device")
