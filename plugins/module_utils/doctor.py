@@ -237,7 +237,7 @@ def _unconfirmed(host: Host, live: Release | None) -> Iterator[Finding]:
         yield Finding(
             f"a timer waits for release {order.release} to be confirmed, which is not live any more",
             "it does nothing when it ends; the repair stops it",
-            functools.partial(deadman.disarm, host),
+            functools.partial(deadman.give_up, host),
         )
 
 

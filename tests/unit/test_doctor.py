@@ -122,6 +122,20 @@ def test_what_a_killed_deployment_left_is_explained_and_mended(host, port):
     assert host.live().id == "b"
 
 
+def test_of_two_timers_the_one_for_what_is_live_waits_again(host, port, monkeypatch):
+    """a was not confirmed before b either, whose deployment was killed before the link."""
+    monkeypatch.setattr(deadman, "_systemctl", lambda *words: None)
+    link_atomically(host.link, "releases/a")
+    host.states.went_live("a", "b")
+    first = deadman.Order("d1", "a", "b", 300, str(host.root), "shop", "shop", "/etc/shop", {})
+    second = dataclasses.replace(first, deployment="d2", release="b", previous="a", replaced=first.__dict__)
+    (host.root / ".deadman.json").write_text(json.dumps(second.__dict__))
+    for finding in findings(host, Manager(host, "a"), port):
+        if finding.what.startswith("a timer"):
+            finding.repair()
+    assert deadman.read_order(host) == first
+
+
 def test_the_state_is_mended_as_a_deployment_would(host, port):
     """a is deployed again after b and killed right behind the link: that went forth, as the journal says."""
     deployments.append_record(host.journal, deployments.Record("d3", "deploy", "started", "a", "1"))
