@@ -95,10 +95,20 @@ def read_records(journal: Path) -> list[Record]:
 def cut_off(records: Sequence[Record]) -> Record | None:
     """The run of which nobody wrote down how it ended, if it is the last one: it is at work, or was killed.
 
+    What is told after its start of runs that began before it, by a slow controller or by the timer of the host, is no
+    later run.
+
     Args:
         records: of a host, oldest first.
     """
-    return records[-1] if records and records[-1].status == STARTED else None
+    later: set[str] = set()
+    for position in reversed(range(len(records))):
+        record = records[position]
+        if record.status == STARTED:
+            earlier = {before.deploymentId for before in records[:position]} - {record.deploymentId}
+            return record if later <= earlier else None
+        later.add(record.deploymentId)
+    return None
 
 
 def append_record(journal: Path, record: Record) -> None:

@@ -65,3 +65,27 @@ def test_a_full_disk_is_told_and_leaves_no_half_line(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert journal.read_bytes() == before
+
+
+class TestARunThatWasCutOff:
+    """d2 began last."""
+
+    @pytest.fixture
+    def records(self):
+        return [
+            Record("d1", "deploy", "started", "b", "B", previousRelease="a"),
+            Record("d2", "rollback", "started", "a", "A", previousRelease="b"),
+        ]
+
+    def test_has_no_end(self, records):
+        assert deployments.cut_off(records) == records[-1]
+        assert deployments.cut_off([*records, Record("d2", "rollback", "succeeded", "a", "A")]) is None
+        assert deployments.cut_off([]) is None
+
+    def test_whatever_is_told_late_of_the_one_before_it(self, records):
+        """By a controller that was slow and lost its lock, or by the timer of a host."""
+        late = Record("d1", "deploy", "failed", "b", "B", deployedBy="this host")
+        assert deployments.cut_off([*records, late]) == records[-1]
+
+    def test_and_nobody_has_been_at_work_since(self, records):
+        assert deployments.cut_off([*records, Record("d3", "deploy", "failed", "c", "C")]) is None
