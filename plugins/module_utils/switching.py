@@ -417,7 +417,7 @@ class Switch:
         """Start the new generation on the live port, see every worker of it answer well, and rename the link."""
         try:
             workers = self.pm2.start(self.release.directory, generation)
-            evidence = self._see_all(generation, workers, self._is_mistakable(live))
+            evidence = self._see_all(generation, workers, live)
             self.confirm(live)
             if not any(worker.name == generation and worker.running for worker in self.pm2.workers()):
                 raise OperationError(
@@ -438,9 +438,12 @@ class Switch:
             self.pm2.delete([generation])
             raise
 
-    def _is_mistakable(self, live: Release | None) -> bool:
-        """Whether answers of what is live pass for those of the new generation, where they name no worker."""
-        return live is not None and (not self.service.verify_version or live.version == self.release.version)
+    def _is_mistakable(self, generation: str, live: Release | None) -> bool:
+        """Whether a good answer that names no worker may be one of what is live, and not of the new generation."""
+        if live is None or (self.service.verify_version and live.version != self.release.version):
+            return False
+        # Asked each time: they may be down when the switch begins, and PM2 about to start them again.
+        return any(worker.name != generation and self._serves(worker, live) for worker in self.pm2.workers())
 
     def _crashes(self, generation: str) -> str:
         """What PM2 knows of the ends of a generation's workers."""
@@ -448,7 +451,7 @@ class Switch:
         codes = sorted({str(worker.exit_code) for worker in workers if worker.exit_code is not None})
         return f" with exit code {' and '.join(codes)}" if codes else ""
 
-    def _see_all(self, generation: str, workers: list[Worker], mistakable: bool) -> list[str]:
+    def _see_all(self, generation: str, workers: list[Worker], live: Release | None) -> list[str]:
         failure = f"release {self.release.id} (version {self.release.version}) failed on the live port"
         remedy = "mend the release and deploy again; its workers were removed, the old version serves"
         if not workers:
@@ -467,8 +470,10 @@ class Switch:
             last = answer.describe()
             problem = answer.problem(version)
             if answer.worker is None:
-                unproven += problem is None and mistakable
-                anonymous -= problem is None and not mistakable
+                if problem is None and self._is_mistakable(generation, live):
+                    unproven += 1
+                elif problem is None:
+                    anonymous -= 1
             elif answer.worker in missing:
                 silent.discard(answer.worker)
                 if problem:

@@ -267,6 +267,32 @@ def test_but_not_where_what_is_live_may_have_given_them(host):
     assert [worker.name for worker in processes.list] == ["shop-a"]
 
 
+@pytest.mark.parametrize("release", ["a", "b"])
+@pytest.mark.parametrize("left", ["errored", None])
+def test_workers_that_are_gone_have_given_none(host, release, left):
+    """PM2 has given them up, or somebody has deleted them: nothing but the new ones answers."""
+    host.link.symlink_to("releases/a")
+    processes = List(host)
+    if left:
+        processes.list = [dataclasses.replace(processes.worker("shop-a", "a", pid=0), status=left)]
+    assert switch(host, processes, release, service(worker=None)).run().changed
+
+
+def test_workers_that_come_back_meanwhile_may_have_given_them(host):
+    host.link.symlink_to("releases/a")
+    processes = List(host)
+    start = processes.start
+
+    def start_both(release, generation):
+        processes.list.append(processes.worker("shop-a", "a"))
+        return start(release, generation)
+
+    processes.start = start_both
+    with pytest.raises(OperationError, match="named no worker"):
+        switch(host, processes, "b", service(worker=None)).run()
+    assert [worker.name for worker in processes.list] == ["shop-a"]
+
+
 def test_workers_of_the_live_release_that_are_down_are_left_for_pm2_to_start_again(host):
     """The database was away, and they wait for their next start; what was deployed does not start either."""
     host.link.symlink_to("releases/a")
