@@ -384,10 +384,12 @@ class Switch:
         serves = any(self._serves(worker, live) for worker in workers)
         # What is not of the live release was left by a killed run: it must not stand in the way. But workers of the
         # live one may be down for a moment, and PM2 about to start them again; and what a return goes to may be all
-        # that serves well, while new workers of it have yet to show that they do.
+        # that serves well, while new workers of it have yet to show that they do. Where no worker of the live one runs,
+        # whatever does is all that serves: killed right behind the link, a run leaves those of the release before.
         own = {worker.name for worker in workers if live and worker.directory == str(live.directory)}
         goal = {worker.name for worker in workers if self.back and self._serves(worker, self.release)}
-        leftovers = sorted({worker.name for worker in workers} - own - goal)
+        last = {worker.name for worker in workers if live and not serves and worker.running}
+        leftovers = sorted({worker.name for worker in workers} - own - goal - last)
         self.pm2.delete(leftovers)
         remaining = [worker for worker in workers if worker.name not in leftovers]
         if not heal and serves and live is not None and live.id == self.release.id:

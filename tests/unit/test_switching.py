@@ -226,6 +226,36 @@ class TestAReturnToWhatStillServes:
         assert [worker.name for worker in processes.list] == ["shop-a.2"]
 
 
+class TestOnlyWhatAKilledRunLeftServes:
+    """It was killed behind the link, and the workers of what is live are down by now."""
+
+    @pytest.fixture
+    def processes(self, host):
+        host.link.symlink_to("releases/b")
+        processes = List(host, "a", "b")
+        processes.list[1] = dataclasses.replace(processes.list[1], status="errored", pid=0)
+        return processes
+
+    @pytest.mark.parametrize("release", ["b", "c"])
+    def test_a_failure_leaves_it(self, host, processes, release):
+        processes.started_pid = GONE
+        with pytest.raises(OperationError):
+            switch(host, processes, release).run()
+        assert "shop-a" in [worker.name for worker in processes.list]
+
+    @pytest.mark.parametrize("release", ["a", "b", "c"])
+    def test_it_goes_once_another_one_serves(self, host, processes, release):
+        assert switch(host, processes, release).run().changed
+        assert link_of(host) == release
+        assert len(processes.list) == 1
+        assert processes.told[0][0] == "start"
+
+    def test_but_not_what_does_not_run_either(self, host, processes):
+        processes.list[0] = dataclasses.replace(processes.list[0], pid=0)
+        switch(host, processes, "c").run()
+        assert processes.told[0] == ("delete", "shop-a", "b")
+
+
 def test_what_is_live_and_ill_is_replaced_by_a_second_generation_of_itself(host):
     host.link.symlink_to("releases/a")
     processes = List(host, "a")
