@@ -196,11 +196,14 @@ OTHER_REMEDY = "nothing, unless you want to return to it: a rollback passes it o
 TARGET_REMEDY = "name another release, or deploy the version again: a new release is made beside the damaged one"
 
 
-def node_version(program):
-    """Version of a Node.js of this host, without its v; None if it is missing."""
+def node_version(pm2):
+    """Version of the Node.js of this host, without its v; None if it is missing."""
+    command = [pm2.node() if pm2 else "node", "--version"]
     try:
-        outcome = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
+        # The user of the application says by pm2.pid which program that is: it is nothing for root to run.
+        identity = pm2.identity() if pm2 else {}
+        outcome = subprocess.run(command, cwd="/", capture_output=True, text=True, check=True, timeout=10, **identity)
+    except (KeyError, OSError, subprocess.SubprocessError):  # KeyError: there is no such user
         return None
     return outcome.stdout.strip().lstrip("v")
 
@@ -243,7 +246,7 @@ def main():
     live = attempt(host.live)
     kept = host.kept()
     records = host.records()
-    node = node_version(pm2.node() if pm2 else "node")
+    node = node_version(pm2)
     if node is None:
         problems.append("Node.js is not installed on this host\nWhat to do: run the setup playbook first")
     target = attempt(lambda: host.find(module.params["release"])) if module.params["release"] else None
