@@ -492,14 +492,15 @@ class Switch:
                     remedy,
                     bad.evidence(),
                 )
-            if time.monotonic() > deadline and unproven:
+            late = bool(missing and anonymous) and time.monotonic() > deadline
+            if late and unproven:
                 raise OperationError(
                     f"{failure}: {unproven} answers were healthy, but named no worker, and what is live has the same "
                     "version: they may all have been its own",
                     f"set pm2_preload: true and run the setup playbook, or have the application answer with header "
                     f"{health.WORKER_HEADER}, its process id; the old version serves",
                 )
-            if time.monotonic() > deadline:
+            if late:
                 raise OperationError(
                     f"{failure}: {len(missing)} of {len(workers)} workers not seen healthy {self.service.wanted} times "
                     f"within {self.service.patience:g} s, {len(silent)} of them not seen at all; "

@@ -127,6 +127,11 @@ def test_a_generation_that_is_not_well_goes_and_the_old_one_stays(host, answer, 
     assert [worker.name for worker in processes.list] == ["shop-a"]
 
 
+def test_the_last_answer_that_is_wanted_may_come_in_the_last_moment(host):
+    late = dataclasses.replace(service(), wanted=1, patience=0)
+    assert switch(host, List(host), "a", late).run().changed
+
+
 def test_a_worker_that_dies_while_starting_is_not_waited_for(host):
     host.link.symlink_to("releases/a")
     processes = List(host, "a")
