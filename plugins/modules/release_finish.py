@@ -119,12 +119,12 @@ def ending(host, options):
     if deployments.FAILED in ends or options["status"] in ends:
         return None
     started = mine[-1] if mine else None
-    if started is None and options["status"] == deployments.SUCCEEDED:
-        # What a killed run began, and this one found done, ends here.
-        run = deployments.cut_off(records)
-        if run is None or run.release != options["release"]:
+    was_live = started is None or started.previousRelease == options["release"]
+    if was_live and options["status"] == deployments.SUCCEEDED:
+        # What a killed run began, and this one found done, or done but for clearing up, ends here.
+        started = begun(records, options) or started
+        if started is None:
             return None
-        started = run
     live = host.live()
     staged = host.release(options["release"])
     return deployments.Record(
@@ -140,6 +140,18 @@ def ending(host, options):
         previousRelease=started.previousRelease if started else live.id if live else None,
         reason=options["reason"],
     )
+
+
+def begun(records, options):
+    """The start of what was killed behind its link, be it by several runs of the same release; None if nothing was."""
+    earlier = [record for record in records if record.deploymentId != options["deployment"]]
+    start = None
+    while (run := deployments.cut_off(earlier)) is not None and run.release == options["release"]:
+        start = run
+        if run.previousRelease != run.release:
+            break
+        earlier = earlier[: len(earlier) - 1 - earlier[::-1].index(run)]
+    return start
 
 
 def left_behind(record):

@@ -122,6 +122,32 @@ def test_a_killed_rollback_is_brought_to_its_end_and_goes_no_further(host):
     assert releases.previous(host, host.live(), host.kept()).id == "z"
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_so_is_one_that_was_killed_while_the_old_release_was_still_there(host, times):
+    """The same command clears that up, and so has a start of its own: from the release that it goes to."""
+    before = "b"
+    for number in range(2, 3 + times):
+        deployments.append_record(
+            host.journal,
+            deployments.Record(f"d{number}", "rollback", "started", "a", "a", previousRelease=before),
+        )
+        before = "a"
+    switch(host, "a", "b", back=True)
+    deploy_locks.acquire(host, f"d{2 + times}", {"holder": "ann"}, take_over="d1")
+    assert end(host, "succeeded", deployment=f"d{2 + times}", action="rollback", release="a").previousRelease == "b"
+    assert host.states.of("b", "a").state == "failed"
+    assert statuses(host)[-1] == "rolled_back"
+
+
+def test_what_was_healed_is_not_told_for_something_else(host):
+    end(host, "succeeded")
+    deploy_locks.acquire(host, "d2", {"holder": "ann"})
+    deployments.append_record(
+        host.journal, deployments.Record("d2", "deploy", "started", "b", "b", previousRelease="b")
+    )
+    assert end(host, "succeeded", deployment="d2").previousRelease == "b"
+
+
 def test_what_is_not_live_is_no_success(host):
     switch(host, "a", "b", back=True)
     with pytest.raises(release_finish.OperationError, match="a is live here, not b"):
