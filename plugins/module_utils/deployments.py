@@ -111,24 +111,24 @@ def cut_off(records: Sequence[Record]) -> Record | None:
     return None
 
 
-def append_record(journal: Path, record: Record) -> None:
-    """Add one record and have it on disk before going on.
+def append_record(journal: Path, *records: Record) -> None:
+    """Add a record, or several that belong together, and have it on disk before going on.
 
     Args:
         journal: path of ``deployments.jsonl``; made if missing.
-        record: the event.
+        records: the events.
 
     Raises:
         OSError: the disk is full or the file cannot be written; the journal is as it was.
     """
-    line = json.dumps(record.as_dict(), ensure_ascii=False) + "\n"
+    text = "".join(json.dumps(record.as_dict(), ensure_ascii=False) + "\n" for record in records)
     descriptor = os.open(journal, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            line = "\n" + line  # a run died in the middle of a line: keep it, but don't continue it
+            text = "\n" + text  # a run died in the middle of a line: keep it, but don't continue it
         try:
-            left = memoryview(line.encode())
+            left = memoryview(text.encode())
             while left:  # on a disk that is about to be full, a part is written and no error is told
                 left = left[os.write(descriptor, left) :]
             os.fsync(descriptor)

@@ -299,12 +299,34 @@ def previous(
         kept: the complete releases of the host.
         examination: compares the release with what was built; a damaged one is passed over.
     """
-    names = [release.id for release in kept]
-    run = deployments.cut_off(host.records())
+    run = _cut_off(host)
     if run is not None and run.action == deployments.ROLLBACK:
         release = host.release(run.release)
         if release is not None and (examination is None or examination.sound(release)):
             return release
+    return _before(host, live, kept, examination)
+
+
+def _cut_off(host: Host) -> deployments.Record | None:
+    """The last run, if it is at work or was killed: it has no end in the journal, or has its lock still.
+
+    The journal has it before the last host is done, and before what is not needed any more was cleared away.
+    """
+    records = host.records()
+    run = deployments.cut_off(records)
+    lock = read_json(host.lock)
+    if run is None and records and isinstance(lock, dict) and lock.get("deploymentId") == records[-1].deploymentId:
+        ends = (record for record in reversed(records) if record.status != deployments.ROLLED_BACK)
+        last = next(ends, None)
+        return last if last is not None and last.status == deployments.SUCCEEDED else None
+    return run
+
+
+def _before(
+    host: Host, live: Release | None, kept: Sequence[Release], examination: Examination | None
+) -> Release | None:
+    """What served before the live release was deployed, by the recorded states; a damaged one is passed over."""
+    names = [release.id for release in kept]
     while True:
         identifier = host.states.previous(live.id if live else None, names)
         release = host.release(identifier) if identifier else None
@@ -724,9 +746,11 @@ def prunable(host: Host, keep: int) -> list[Release]:
     surplus = max(len(kept) - max(keep, 1), 0)
     if not surplus:
         return []
+    examination = Examination(host)
     # If all are damaged, the one that would be it is the best there is.
-    back = previous(host, live, kept, Examination(host)) or previous(host, live, kept)
-    stay = {release.id for release in (live, back) if release}
+    back = _before(host, live, kept, examination) or _before(host, live, kept, None)
+    # A rollback that is not at its end goes elsewhere, perhaps.
+    stay = {release.id for release in (live, back, previous(host, live, kept, examination)) if release}
     states = {release.id: host.states.of(release.id) for release in kept}
 
     def worth(release: Release) -> tuple[bool, int, int]:

@@ -229,12 +229,14 @@ def finish(host, options, dry_run):
             reserve.give(host.root)
         confirm(host, options)
     if record is not None and not dry_run:
-        deployments.append_record(host.journal, record)
+        told = [record]
+        # The journal comes last: what it has the end of, nobody brings to its end any more.
         if record.status == deployments.FAILED:
             judge(host, record, options["tried"])
         elif record.action == deployments.ROLLBACK and went_back(host, record):
             host.states.record(record.previousRelease, release_states.FAILED, record.deploymentId, "rolled back from")
-            deployments.append_record(host.journal, left_behind(record))
+            told.append(left_behind(record))
+        deployments.append_record(host.journal, *told)
     doomed = releases.prunable(host, options["keep"]) if options["status"] == deployments.SUCCEEDED else []
     if not dry_run:
         releases.prune(host, doomed)

@@ -139,6 +139,52 @@ def test_so_is_one_that_was_killed_while_the_old_release_was_still_there(host, t
     assert statuses(host)[-1] == "rolled_back"
 
 
+class TestARollbackKilledAtItsEnd:
+    """From b to a, which z served before."""
+
+    @pytest.fixture
+    def host(self, host):
+        (host.releases / "z").mkdir()
+        (host.releases / "z" / ".release.json").write_text(json.dumps({"id": "z", "version": "z"}))
+        host.states.went_live("z", None)
+        host.states.went_live("a", "z")
+        host.states.went_live("b", "a")
+        deployments.append_record(
+            host.journal, deployments.Record("d2", "rollback", "started", "a", "a", previousRelease="b")
+        )
+        deploy_locks.acquire(host, "d2", {"holder": "ann"}, take_over="d1")
+        switch(host, "a", "b", back=True)
+        return host
+
+    @pytest.mark.parametrize(
+        "step",
+        [(deployments, "append_record"), (releases, "prune"), (deploy_locks, "release")],
+        ids=lambda step: step[1],
+    )
+    def test_goes_no_further_when_it_is_run_again(self, host, monkeypatch, step):
+        def killed(*_arguments):
+            raise KeyboardInterrupt
+
+        rollback = {"action": "rollback", "release": "a"}
+        with monkeypatch.context() as patch:
+            patch.setattr(*step, killed)
+            with pytest.raises(KeyboardInterrupt):
+                end(host, "succeeded", deployment="d2", **rollback)
+        assert releases.previous(host, host.live(), host.kept()).id == "a"
+        assert "z" not in {release.id for release in releases.prunable(host, 1)}
+        deploy_locks.acquire(host, "d3", {"holder": "ann"}, take_over="d2")
+        end(host, "succeeded", deployment="d3", **rollback)
+        assert statuses(host)[-2:] == ["succeeded", "rolled_back"]
+        assert statuses(host).count("succeeded") == 1
+        assert host.states.of("b", "a").state == "failed"
+        assert releases.previous(host, host.live(), host.kept()).id == "z"
+
+    def test_and_failed_it_is_none(self, host):
+        switch(host, "b", "a", back=True)
+        deployments.append_record(host.journal, deployments.Record("d2", "rollback", "failed", "z", "z"))
+        assert releases.previous(host, host.live(), host.kept()).id == "a"
+
+
 def test_what_was_healed_is_not_told_for_something_else(host):
     end(host, "succeeded")
     deploy_locks.acquire(host, "d2", {"holder": "ann"})
