@@ -22,7 +22,7 @@ from ansible_collections.roastify.ops.plugins.module_utils.files import (
     read_json,
     write_atomically,
 )
-from ansible_collections.roastify.ops.plugins.module_utils.releases import Host
+from ansible_collections.roastify.ops.plugins.module_utils.releases import TAKEN_OVER, Host
 
 #: Seconds that a lease lasts without being renewed; every step of a deployment renews it.
 LEASE = 900
@@ -131,9 +131,14 @@ def acquire(
         lost = require_free(host, deployment, take_over)
         if lost is None:
             require_unchanged(host, expected_live)
-        if (read_lock(host) or {}).get("deploymentId") != deployment:
+        present = read_lock(host) or {}
+        if present.get("deploymentId") != deployment:
             (reserve.restore if back else reserve.hold)(host.root)
         content = {**facts, "deploymentId": deployment, "lease": lease, "expires": int(time.time()) + lease}
+        # Should this one be killed, too, it is still to be seen that they came to no end.
+        dead = [*present.get(TAKEN_OVER, []), *([lost["deploymentId"]] if lost and "deploymentId" in lost else [])]
+        if dead:
+            content[TAKEN_OVER] = dead
         _write(host, content)
         return lost
 

@@ -40,6 +40,8 @@ STAGING_PREFIX = ".staging-"
 STATES = ".states"
 #: In the shared directory: the environment of each release, as ``<release id>.env``.
 ENVIRONMENTS = "environments"
+#: In the lock, see ``deploy_locks``: ids of the dead deployments that it was taken over from, one after the other.
+TAKEN_OVER = "takenOver"
 #: Room beyond the unpacked size: directory blocks, log lines and the journal while the deployment runs.
 SPACE_RESERVE = 64 * 1024 * 1024
 
@@ -308,14 +310,15 @@ def previous(
 
 
 def _cut_off(host: Host) -> deployments.Record | None:
-    """The last run, if it is at work or was killed: it has no end in the journal, or has its lock still.
+    """The last run, if it is at work or was killed: it has no end in the journal, or has not given its lock back.
 
     The journal has it before the last host is done, and before what is not needed any more was cleared away.
     """
     records = host.records()
     run = deployments.cut_off(records)
     lock = read_json(host.lock)
-    if run is None and records and isinstance(lock, dict) and lock.get("deploymentId") == records[-1].deploymentId:
+    holders = [lock.get("deploymentId"), *lock.get(TAKEN_OVER, [])] if isinstance(lock, dict) else []
+    if run is None and records and records[-1].deploymentId in holders:
         ends = (record for record in reversed(records) if record.status != deployments.ROLLED_BACK)
         last = next(ends, None)
         return last if last is not None and last.status == deployments.SUCCEEDED else None

@@ -173,7 +173,12 @@ class TestARollbackKilledAtItsEnd:
         assert releases.previous(host, host.live(), host.kept()).id == "a"
         assert "z" not in {release.id for release in releases.prunable(host, 1)}
         deploy_locks.acquire(host, "d3", {"holder": "ann"}, take_over="d2")
-        end(host, "succeeded", deployment="d3", **rollback)
+        deploy_locks.acquire(host, "d3", {"holder": "ann"})
+        # Killed, too, before it does anything, and once more.
+        for number in (3, 4):
+            assert releases.previous(host, host.live(), host.kept()).id == "a"
+            deploy_locks.acquire(host, f"d{number + 1}", {"holder": "ann"}, take_over=f"d{number}")
+        end(host, "succeeded", deployment="d5", **rollback)
         assert statuses(host)[-2:] == ["succeeded", "rolled_back"]
         assert statuses(host).count("succeeded") == 1
         assert host.states.of("b", "a").state == "failed"
