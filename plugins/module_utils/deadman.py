@@ -317,7 +317,11 @@ def _clear(order: Order, live: Release) -> list[str]:
     pm2 = Pm2(order.name, order.user, order.configuration)
     if not pm2.is_up():
         return []
-    leftovers = sorted({worker.name for worker in pm2.workers() if worker.directory != str(live.directory)})
+    workers = pm2.workers()
+    own = [worker for worker in workers if worker.directory == str(live.directory)]
+    if not any(worker.running for worker in own):
+        return []  # what runs besides is all that serves, and the next switch ends it once it has something better
+    leftovers = sorted({worker.name for worker in workers if worker not in own})
     pm2.delete(leftovers)
     return leftovers
 

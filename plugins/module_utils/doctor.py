@@ -272,10 +272,20 @@ def _environments(host: Host, live: Release | None) -> Iterator[Finding]:
 
 
 def _generations(pm2: Pm2, live: Release | None, workers: Sequence[Worker]) -> Iterator[Finding]:
-    strays = sorted({it.name for it in workers if live is None or it.directory != str(live.directory)})
-    if strays:
+    own = [worker for worker in workers if live is not None and worker.directory == str(live.directory)]
+    strays = sorted({worker.name for worker in workers if worker not in own})
+    if not strays:
+        return
+    what = f"PM2 runs workers that are not of the live release: {', '.join(strays)}"
+    if live is not None and not any(worker.running for worker in own):
         yield Finding(
-            f"PM2 runs workers that are not of the live release: {', '.join(strays)}",
+            what,
+            "they are all that serves, since those of the live release are down: deploy or roll back, which ends them "
+            "once others serve",
+        )
+    else:
+        yield Finding(
+            what,
             "a deployment that was killed left them, or one is at work now; the repair removes them",
             functools.partial(pm2.delete, strays),
         )

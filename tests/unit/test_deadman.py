@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from ansible_collections.roastify.ops.plugins.module_utils import (
 )
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.files import link_atomically
+from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Worker
 from ansible_collections.roastify.ops.plugins.module_utils.switching import Service
 
 SERVICE = Service(port=1, candidate_port=2)
@@ -126,6 +128,31 @@ def test_a_switch_that_was_cut_off_before_the_link_leaves_no_workers(host, order
     assert cleared == [("b", "a")]
     assert host.live().id == "a"
     assert deadman.read_order(host) is None
+
+
+def test_nor_does_it_end_them_where_they_are_all_that_serves(host, order, monkeypatch):
+    left = [Worker("shop-b", os.getpid(), "online", str(host.releases / "b"))]
+    fallen = Worker("shop-a", 0, "errored", str(host.releases / "a"))
+    ended = []
+
+    class Manager(Application):
+        def __init__(self, *_arguments):
+            pass
+
+        def is_up(self):
+            return True
+
+        def workers(self):
+            return [*left, fallen]
+
+        def delete(self, generations):
+            ended.extend(generations)
+
+    monkeypatch.setattr(deadman, "Pm2", Manager)
+    link_atomically(host.link, "releases/a")
+    host.states.record("b", release_states.READY, "d1")
+    deadman.fire(host, order, back)
+    assert ended == []
 
 
 @pytest.mark.parametrize(

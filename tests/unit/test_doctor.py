@@ -122,6 +122,17 @@ def test_what_a_killed_deployment_left_is_explained_and_mended(host, port):
     assert host.live().id == "b"
 
 
+def test_what_a_killed_deployment_left_is_not_ended_while_it_is_all_that_serves(host, port):
+    """The link is renamed, and the workers of what is live have fallen by now."""
+    pm2 = Manager(host, "a", "b")
+    pm2.running[1] = dataclasses.replace(pm2.running[1], pid=0, status="errored")
+    for finding in findings(host, pm2, port):
+        if finding.repair is not None:
+            finding.repair()
+    assert "shop-a" in {worker.name for worker in pm2.running}
+    assert "all that serves" in "\n".join(finding.remedy for finding in findings(host, pm2, port))
+
+
 def test_of_two_timers_the_one_for_what_is_live_waits_again(host, port, monkeypatch):
     """a was not confirmed before b either, whose deployment was killed before the link."""
     monkeypatch.setattr(deadman, "_systemctl", lambda *words: None)
