@@ -410,7 +410,10 @@ def stage(
         return existing, True
     _remove_unfinished(host)
     host.states.forget_all_but([*(release.id for release in host.kept()), identifier])
-    if existing is None:
+    known = host.states.of(identifier)
+    # One that was being made anew when a run was killed may have no name at the moment, and is no new one for that.
+    is_new = existing is None and (not known.number or known.state == release_states.STAGING)
+    if is_new:
         host.states.record(identifier, release_states.STAGING)
     directory = host.releases / f"{STAGING_PREFIX}{identifier}"
     final = host.releases / identifier
@@ -433,7 +436,7 @@ def stage(
         raise
     sync_directory(host.releases)
     release = Release(identifier, final, manifest)
-    if existing is None:
+    if is_new:
         _record_verified(host, release)
     else:
         # What it was before is true of it still: what it is made of is the same. Only its .env may be another one.

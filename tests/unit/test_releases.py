@@ -283,6 +283,31 @@ def test_a_release_is_made_anew_once_for_a_changed_environment(host, packed):
     assert (state.state, state.deployment, state.reason) == (release_states.FAILED, "d1", "not healthy")
 
 
+def test_killed_while_it_is_made_anew_it_is_still_what_it_was(host, packed, monkeypatch):
+    stage(host, packed)
+    host.states.went_live("r1", None, "d1")
+    host.states.record("r1", release_states.FAILED, "d1", "not healthy")
+    (host.releases / "r1" / "server.js").write_text("other()\n")
+    rename = os.rename
+
+    def killed(source, target):
+        """Between the two names: the damaged one has lost its own, and the new one has none."""
+        if str(source).endswith(".staging-r1"):
+            os._exit(9)
+        rename(source, target)
+
+    process = os.fork()
+    if not process:
+        monkeypatch.setattr(os, "rename", killed)
+        stage(host, packed)
+        os._exit(0)
+    assert os.waitpid(process, 0)[1] == 9 << 8
+    assert host.release("r1") is None
+    assert stage(host, packed)[1]
+    state = host.states.of("r1")
+    assert (state.state, state.deployment, state.reason) == (release_states.FAILED, "d1", "not healthy")
+
+
 def test_an_environment_that_cannot_be_read_is_damage(host, packed):
     host.environments.mkdir()
     environment = host.environments / "r1.env"
