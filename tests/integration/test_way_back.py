@@ -377,6 +377,9 @@ def test_what_an_earlier_deployment_of_the_run_left_decides_nothing(fleet: Fleet
         "app_release_activation": {"changed": True},
         "app_release_reversion": {"failed": True},
         "db_migrate_result": {"changed": True},
+        # Of whatever dealt with a failure before, the repair of the doctor for instance.
+        "ansible_failed_task": {"name": "of yesterday", "action": "fail"},
+        "ansible_failed_result": {"msg": "of yesterday"},
     }
     assert fleet.deploy(playbook, stumbles="app2", left=left, db_migrate_on_failure="rollback") == [], fleet.output
     assert "This host serves 1.0.0 as before, release r1" in fleet.output, fleet.output
