@@ -186,18 +186,25 @@ def test_hosts_that_serve_different_releases_have_no_live_one(deploy_kept: Any) 
     assert "deploys" not in output
 
 
+#: Of a rollback that was killed behind its switch.
+BEGUN = {"action": "rollback", "status": "started", "release": "r1", "previousRelease": "r2"}
+
+
 @pytest.mark.parametrize(
-    ("live", "directory"),
+    ("live", "journal", "directory"),
     [
-        ([TWO, TWO], "r2"),
-        pytest.param([ONE, TWO], "r2", id="the first host serves the older one already"),
-        pytest.param([ONE, TWO_AGAIN], "r2", id="and keeps the newer content with another environment"),
-        pytest.param([ONE, {**TWO, "sha256": "c"}], "r1", id="and does not keep the newer one"),
-        pytest.param([{**ONE, "schemaVersion": None}, TWO], "r2", id="and has no migrations"),
+        ([TWO, TWO], [], "r2"),
+        pytest.param([ONE, TWO], [], "r2", id="the first host serves the older one already"),
+        pytest.param([ONE, TWO_AGAIN], [], "r2", id="and keeps the newer content with another environment"),
+        pytest.param([ONE, {**TWO, "sha256": "c"}], [], "r1", id="and does not keep the newer one"),
+        pytest.param([{**ONE, "schemaVersion": None}, TWO], [], "r2", id="and has no migrations"),
+        pytest.param([ONE, ONE], [BEGUN], "r2", id="all hosts do, since the rollback was killed"),
+        pytest.param([ONE, ONE], [BEGUN, {**BEGUN, "status": "succeeded"}], "r1", id="and it was not killed"),
+        pytest.param([ONE, ONE], [{**BEGUN, "action": "deploy"}], "r1", id="and it was a deployment"),
     ],
 )
 def test_migrations_are_rolled_back_by_the_newest_release_of_the_fleet(
-    tmp_path: Path, live: list[dict[str, Any]], directory: str
+    tmp_path: Path, live: list[dict[str, Any]], journal: list[dict[str, str]], directory: str
 ) -> None:
     source = yaml.safe_load((ROOT / "playbooks" / "rollback.yml").read_text())
     look = next(play for play in source if play["name"] == "Look before anything is changed")
@@ -208,7 +215,7 @@ def test_migrations_are_rolled_back_by_the_newest_release_of_the_fleet(
         f"app{number}": {
             "ansible_connection": "local",
             "app_release_root": "/srv/shop",
-            "app_release_info": {"live": each, "kept": [live[0], TWO]},
+            "app_release_info": {"live": each, "kept": [live[0], TWO], "journal": journal},
             "app_release_chosen": ONE,
             "rollback_migrations": True,
         }
