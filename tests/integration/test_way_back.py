@@ -422,6 +422,15 @@ def test_a_rollback_takes_no_policy_of_a_deployment(fleet: Fleet) -> None:
     assert "drained" not in (fleet.directory / "events").read_text()
 
 
+def test_the_rest_of_the_migrations_is_rolled_back_by_the_release_that_brought_them(fleet: Fleet) -> None:
+    # Its first host serves the older release already, since the rollback before was killed.
+    fleet.served = "r2"
+    left = {"deploy_past_return": True, "deploy_newer": "r3"}
+    fleet.deploy("rollback", stumbles="app1", extra=left)
+    assert "since migrations of r3 were rolled back" in fleet.output, fleet.output
+    assert "/app1/releases/r3/migrations" in fleet.output
+
+
 #: A deployment that migrated, on its first host.
 MIGRATED = {
     "db_migrate_on_failure": "rollback",
@@ -482,14 +491,15 @@ def test_the_newer_release_comes_back_only_where_its_schema_is_known_to_be_whole
     variables = {"db_migrate_result": {}}
     if not does:
         step = {"name": "Back up", "ansible.builtin.fail": {}}
-    say = {"ansible.builtin.debug": {"msg": "past return: {{ deploy_past_return }}"}}
+    say = {"ansible.builtin.debug": {"msg": "past return: {{ deploy_past_return }}, newer: {{ deploy_newer }}"}}
     block = {"block": [begins, step], "always": [ends, say]}
     plays = [{"hosts": "localhost", "gather_facts": False, "vars": variables, "tasks": [block]}]
     (tmp_path / "play.yml").write_text(json.dumps(plays))
     done = ansible_playbook(
         *("-i", "localhost,", "-c", "local", "-e", f"ansible_python_interpreter={sys.executable}"),
+        *("-e", json.dumps({"app_release_info": {"live": {"id": "r2", "sha256": "b"}, "kept": [], "journal": []}})),
         str(tmp_path / "play.yml"),
         ANSIBLE_COLLECTIONS_PATH=stub_collection(tmp_path, {"pg_migrate": stub + does}),
         ANSIBLE_STDOUT_CALLBACK="ansible.builtin.default",
     )
-    assert f"past return: {past_return}" in done.stdout, done.stdout
+    assert f"past return: {past_return}, newer: r2" in done.stdout, done.stdout
