@@ -37,7 +37,7 @@ def main():
     what = WHAT.format(**arguments)
     with open(os.path.join(os.path.dirname(root), "events"), "a") as events:
         events.write(f"{os.path.basename(root)} {what}\\n")
-    goes_back = os.path.exists(os.path.join(os.path.dirname(root), "goes-back"))
+    goes_back = any(os.path.exists(os.path.join(os.path.dirname(root), name)) for name in ("goes-back", "at any time"))
     if (goes_back or what == "switch r2") and os.path.exists(os.path.join(root, "lose " + what)):
         open(os.path.join(root, "lost"), "w").close()
     if (goes_back or what == "switch r2") and os.path.exists(os.path.join(root, "fail " + what)):
@@ -74,6 +74,7 @@ BALANCER = [
     {
         "name": "Tell the load balancer",
         "roastify.ops.balancer": {"root": "{{ app_release_root }}", "state": "{{ alb_target_state }}"},
+        "delegate_to": "{{ alb_target_balancer | default(inventory_hostname) }}",
     }
 ]
 #: In place of its entry point that takes hosts out, but only where others are left to serve.
@@ -420,6 +421,25 @@ def test_a_rollback_takes_no_policy_of_a_deployment(fleet: Fleet) -> None:
     assert "app1 switch r1" in events, fleet.output
     assert set(fleet.live().values()) == {"r1"}
     assert "drained" not in (fleet.directory / "events").read_text()
+
+
+@pytest.mark.parametrize("variables", [{}, {"alb_target_balancer": "gone.invalid"}], ids=["refuses", "does not answer"])
+def test_a_rollback_that_takes_nobody_out_of_the_load_balancer_does_not_need_it(
+    fleet: Fleet, variables: dict[str, str]
+) -> None:
+    (fleet.directory / "at any time").touch()
+    fleet.order("app1", "fail registered")
+    events = fleet.deploy("rollback", plan=[["app1", "app2"], ["app3", "app4"]], goes_on=True, **variables)
+    assert set(fleet.live().values()) == {"r2"}, fleet.output
+    assert GOES_BACK not in events
+    assert variables or fleet.output.count("This host may be out of the load balancer") == 1
+
+
+def test_a_rollback_that_leaves_the_load_balancer_goes_back_where_it_cannot_return_to_it(fleet: Fleet) -> None:
+    (fleet.directory / "at any time").touch()
+    fleet.order("app1", "fail registered")
+    fleet.deploy("rollback", rollback_drain=True)
+    assert set(fleet.live().values()) == {"r1"}, fleet.output
 
 
 def test_the_rest_of_the_migrations_is_rolled_back_by_the_release_that_brought_them(fleet: Fleet) -> None:
