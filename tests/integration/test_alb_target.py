@@ -477,6 +477,7 @@ def test_a_server_of_haproxy_leaves_and_comes_back(tmp_path: Path, comes: list[s
     assert done == status, output
     assert "enable server shop/app1" in commands[-1]
     assert ("server shop/app1 not status 'UP' after 4 retries" in output) == (status != 0)
+    assert "duplicate" not in output
 
 
 # -- playbooks --------------------------------------------------------------------------------------------
