@@ -111,10 +111,13 @@ OBSTACLE = "version 1.0.0 works with the schema up to 001, and migration 002 cha
 
 @pytest.fixture
 def deploy_kept(tmp_path: Path) -> Any:
-    """Exit status and output of a deployment of what the hosts keep; of each host the id of what it serves is given."""
+    """Exit status and output of a deployment of what the hosts keep; of each host the id of what it serves is given.
+
+    Another host is lost before, if ``lost`` is given: what an earlier playbook of the run saw of it.
+    """
     releases = {each["id"]: each for each in (ONE, TWO, TWO_AGAIN)}
 
-    def run(kept: Any, *live: str, **variables: Any) -> tuple[int, str]:
+    def run(kept: Any, *live: str, lost: Any = None, **variables: Any) -> tuple[int, str]:
         source = yaml.safe_load((ROOT / "playbooks" / "deploy.yml").read_text())
         look = next(play for play in source if play["name"] == "Look before anything is changed")
         deploy = next(play for play in source if play["name"] == "Deploy the release")
@@ -132,6 +135,9 @@ def deploy_kept(tmp_path: Path) -> Any:
             info = {"live": releases.get(identifier), "kept": [older, TWO, TWO_AGAIN], "clock_skew": 0}
             (root / "info.json").write_text(json.dumps({**info, "health": {"healthy": True}}))
             hosts[root.name] = {"ansible_connection": "local", "app_release_root": str(root)}
+        if lost:
+            plays.insert(0, {"hosts": "app", "gather_facts": False, "tasks": [{"ansible.builtin.ping": {}}]})
+            hosts["app9"] = {"ansible_host": "127.0.0.1", "ansible_port": 1, "app_release_info": lost}
         common = {
             "ansible_python_interpreter": sys.executable,
             "app_release_name": "shop",
@@ -176,6 +182,13 @@ def test_where_nothing_is_live_there_is_nothing_to_deploy_again(deploy_kept: Any
     status, output = deploy_kept("live", "none", "none")
     assert status == 2
     assert "Nothing is live on app1, so that it cannot be deployed with another environment." in output, output
+
+
+def test_a_host_that_was_lost_by_an_earlier_playbook_of_the_run_is_missed(deploy_kept: Any) -> None:
+    status, output = deploy_kept("live", "r2", "r2", lost={"live": TWO, "kept": [TWO]})
+    assert "app9 did not answer" in output, output
+    assert "--limit 'localhost,app,!app9'" in output
+    assert "deploys" not in output
 
 
 def test_hosts_that_serve_different_releases_have_no_live_one(deploy_kept: Any) -> None:
