@@ -85,6 +85,13 @@ def test_where_a_part_of_the_fleet_is_back_already_its_release_is_named_first(ch
     assert f"name one that all hosts keep with -e release=ID: {OLD}, {ODD}\n" in output, output
 
 
+def test_a_fresh_host_is_no_reason_to_wait_with_the_others(choose: Any) -> None:
+    status, output = choose(app1=information(OLD, OLD), app2={"live": None, "previous": None, "kept": []})
+    assert status == 2
+    assert "nothing is live here" in output, output
+    assert "or leave this host out (--limit" in output
+
+
 def test_hosts_that_keep_nothing_in_common_are_told_to_deploy(choose: Any) -> None:
     status, output = choose(app1=information(OLD, OLD), app2=information(ODD, ODD))
     assert status == 2
