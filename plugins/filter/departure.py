@@ -36,7 +36,7 @@ RETURN = r"""
 _value:
   description:
     - C(verdict) is V(leave) where somebody is left, V(stay) where nobody serves at all, and V(stop) where nobody would
-      serve any more or the load balancer does not answer.
+      serve any more, the load balancer does not answer or the name of a host in the batch is not known.
     - C(told) says why not, for people; empty where they may leave.
   type: dict
 """

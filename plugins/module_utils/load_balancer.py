@@ -255,7 +255,15 @@ def departure(
             f"whether anybody would serve while {who} {'are' if len(batch) > 1 else 'is'} out of the load balancer is "
             f"not known: {error.cause}. What to do: {error.remedy}",
         )
-    leaving = {names.get(host) or host for host in batch}
+    nameless = [host for host in batch if not names.get(host)]
+    if nameless:
+        # It would count among those that are left.
+        return Departure(
+            STOP,
+            f"what the load balancer calls {', '.join(nameless)} is not known. What to do: run entry point budget of "
+            "the role alb_target on all hosts before",
+        )
+    leaving = {names[host] for host in batch}
     serving = {name for name, target in balancer.targets.items() if target.state == IN}
     if serving - leaving:
         return Departure(LEAVE)

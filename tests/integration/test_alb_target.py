@@ -407,6 +407,14 @@ def test_the_last_host_that_is_healthy_for_the_load_balancer_does_not_leave(
     assert ("Nothing was changed on app1: " in told) == (alone == "stop")
 
 
+def test_hosts_that_nobody_put_into_batches_leave_together(moto: str, group: Group, tmp_path: Path) -> None:
+    controller = Controller(tmp_path, group)
+    status, output, _ = controller.run(moto, "leave", before="budget", alb_target_timeout=20)
+    assert group.states() == ["healthy", "healthy"], output
+    assert status != 0
+    assert "while app1, app2 would be out of the load balancer nobody would serve" in " ".join(output.split())
+
+
 def test_a_fleet_of_which_nobody_is_healthy_is_switched_in_its_place(moto: str, group: Group, tmp_path: Path) -> None:
     controller = Controller(tmp_path, group)
     with answering(moto, ill(group, 0, 1)) as endpoint:
@@ -477,6 +485,7 @@ def test_a_server_of_haproxy_leaves_and_comes_back(tmp_path: Path, comes: list[s
     assert done == status, output
     assert "enable server shop/app1" in commands[-1]
     assert ("server shop/app1 not status 'UP' after 4 retries" in output) == (status != 0)
+    assert "duplicate" not in output
 
 
 # -- playbooks --------------------------------------------------------------------------------------------

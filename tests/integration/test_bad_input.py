@@ -199,3 +199,12 @@ def test_settings_that_make_no_sense_are_told_with_the_other_problems(fleet, pac
     assert status != 0
     assert "Nothing was changed." in output
     assert "no batch sizes" in output and "rollback_bake" in output
+
+
+def test_a_rollback_that_would_leave_a_load_balancer_which_does_not_answer(fleet):
+    balancer = {"alb_target_provider": "haproxy", "alb_target_backend": "shop", "alb_target_balancer": "here"}
+    socket = str(fleet.directory / "no.sock")
+    status, output = fleet.run("rollback.yml", rollback_drain=True, alb_target_socket=socket, **balancer)
+    assert status != 0
+    assert "Nothing was changed." in output and "the load balancer could not be asked" in output
+    assert "Or leave hosts in the load balancer, which a rollback does not need then: -e rollback_drain=false" in output

@@ -85,6 +85,13 @@ def test_where_a_part_of_the_fleet_is_back_already_its_release_is_named_first(ch
     assert f"name one that all hosts keep with -e release=ID: {OLD}, {ODD}\n" in output, output
 
 
+def test_a_fresh_host_is_no_reason_to_wait_with_the_others(choose: Any) -> None:
+    status, output = choose(app1=information(OLD, OLD), app2={"live": None, "previous": None, "kept": []})
+    assert status == 2
+    assert "nothing is live here" in output, output
+    assert "or leave this host out (--limit" in output
+
+
 def test_hosts_that_keep_nothing_in_common_are_told_to_deploy(choose: Any) -> None:
     status, output = choose(app1=information(OLD, OLD), app2=information(ODD, ODD))
     assert status == 2
@@ -111,10 +118,13 @@ OBSTACLE = "version 1.0.0 works with the schema up to 001, and migration 002 cha
 
 @pytest.fixture
 def deploy_kept(tmp_path: Path) -> Any:
-    """Exit status and output of a deployment of what the hosts keep; of each host the id of what it serves is given."""
+    """Exit status and output of a deployment of what the hosts keep; of each host the id of what it serves is given.
+
+    Another host is lost before, if ``lost`` is given: what an earlier playbook of the run saw of it.
+    """
     releases = {each["id"]: each for each in (ONE, TWO, TWO_AGAIN)}
 
-    def run(kept: Any, *live: str, **variables: Any) -> tuple[int, str]:
+    def run(kept: Any, *live: str, lost: Any = None, **variables: Any) -> tuple[int, str]:
         source = yaml.safe_load((ROOT / "playbooks" / "deploy.yml").read_text())
         look = next(play for play in source if play["name"] == "Look before anything is changed")
         deploy = next(play for play in source if play["name"] == "Deploy the release")
@@ -132,6 +142,9 @@ def deploy_kept(tmp_path: Path) -> Any:
             info = {"live": releases.get(identifier), "kept": [older, TWO, TWO_AGAIN], "clock_skew": 0}
             (root / "info.json").write_text(json.dumps({**info, "health": {"healthy": True}}))
             hosts[root.name] = {"ansible_connection": "local", "app_release_root": str(root)}
+        if lost:
+            plays.insert(0, {"hosts": "app", "gather_facts": False, "tasks": [{"ansible.builtin.ping": {}}]})
+            hosts["app9"] = {"ansible_host": "127.0.0.1", "ansible_port": 1, "app_release_info": lost}
         common = {
             "ansible_python_interpreter": sys.executable,
             "app_release_name": "shop",
@@ -178,6 +191,13 @@ def test_where_nothing_is_live_there_is_nothing_to_deploy_again(deploy_kept: Any
     assert "Nothing is live on app1, so that it cannot be deployed with another environment." in output, output
 
 
+def test_a_host_that_was_lost_by_an_earlier_playbook_of_the_run_is_missed(deploy_kept: Any) -> None:
+    status, output = deploy_kept("live", "r2", "r2", lost={"live": TWO, "kept": [TWO]})
+    assert "app9 did not answer" in output, output
+    assert "--limit 'localhost,app,!app9'" in output
+    assert "deploys" not in output
+
+
 def test_hosts_that_serve_different_releases_have_no_live_one(deploy_kept: Any) -> None:
     status, output = deploy_kept("live", "r2", "r1", "none")
     assert status == 2
@@ -186,18 +206,25 @@ def test_hosts_that_serve_different_releases_have_no_live_one(deploy_kept: Any) 
     assert "deploys" not in output
 
 
+#: Of a rollback that was killed behind its switch.
+BEGUN = {"action": "rollback", "status": "started", "release": "r1", "previousRelease": "r2"}
+
+
 @pytest.mark.parametrize(
-    ("live", "directory"),
+    ("live", "journal", "directory"),
     [
-        ([TWO, TWO], "r2"),
-        pytest.param([ONE, TWO], "r2", id="the first host serves the older one already"),
-        pytest.param([ONE, TWO_AGAIN], "r2", id="and keeps the newer content with another environment"),
-        pytest.param([ONE, {**TWO, "sha256": "c"}], "r1", id="and does not keep the newer one"),
-        pytest.param([{**ONE, "schemaVersion": None}, TWO], "r2", id="and has no migrations"),
+        ([TWO, TWO], [], "r2"),
+        pytest.param([ONE, TWO], [], "r2", id="the first host serves the older one already"),
+        pytest.param([ONE, TWO_AGAIN], [], "r2", id="and keeps the newer content with another environment"),
+        pytest.param([ONE, {**TWO, "sha256": "c"}], [], "r1", id="and does not keep the newer one"),
+        pytest.param([{**ONE, "schemaVersion": None}, TWO], [], "r2", id="and has no migrations"),
+        pytest.param([ONE, ONE], [BEGUN], "r2", id="all hosts do, since the rollback was killed"),
+        pytest.param([ONE, ONE], [BEGUN, {**BEGUN, "status": "succeeded"}], "r1", id="and it was not killed"),
+        pytest.param([ONE, ONE], [{**BEGUN, "action": "deploy"}], "r1", id="and it was a deployment"),
     ],
 )
 def test_migrations_are_rolled_back_by_the_newest_release_of_the_fleet(
-    tmp_path: Path, live: list[dict[str, Any]], directory: str
+    tmp_path: Path, live: list[dict[str, Any]], journal: list[dict[str, str]], directory: str
 ) -> None:
     source = yaml.safe_load((ROOT / "playbooks" / "rollback.yml").read_text())
     look = next(play for play in source if play["name"] == "Look before anything is changed")
@@ -208,7 +235,7 @@ def test_migrations_are_rolled_back_by_the_newest_release_of_the_fleet(
         f"app{number}": {
             "ansible_connection": "local",
             "app_release_root": "/srv/shop",
-            "app_release_info": {"live": each, "kept": [live[0], TWO]},
+            "app_release_info": {"live": each, "kept": [live[0], TWO], "journal": journal},
             "app_release_chosen": ONE,
             "rollback_migrations": True,
         }
@@ -227,7 +254,9 @@ def test_migrations_are_rolled_back_by_the_newest_release_of_the_fleet(
 def test_an_older_release_is_not_deployed_on_a_schema_that_broke_it(deploy_kept: Any, choose: Any) -> None:
     status, output = deploy_kept("r1", "r1", "r2")
     assert status == 2
-    assert f"Nothing was changed. On app2: {OBSTACLE}. What to do: go back with the schema as well" in output, output
+    assert (
+        f"Nothing was changed. On app2: {OBSTACLE}. What to do: go back with the schema as well (rollback.yml" in output
+    )
     assert "On app1" not in output
     # In the words of a rollback.
     told = output.partition("On app2: ")[2].partition("(-e rollback_accept_schema=true)")[0]

@@ -37,7 +37,7 @@ def main():
     what = WHAT.format(**arguments)
     with open(os.path.join(os.path.dirname(root), "events"), "a") as events:
         events.write(f"{os.path.basename(root)} {what}\\n")
-    goes_back = os.path.exists(os.path.join(os.path.dirname(root), "goes-back"))
+    goes_back = any(os.path.exists(os.path.join(os.path.dirname(root), name)) for name in ("goes-back", "at any time"))
     if (goes_back or what == "switch r2") and os.path.exists(os.path.join(root, "lose " + what)):
         open(os.path.join(root, "lost"), "w").close()
     if (goes_back or what == "switch r2") and os.path.exists(os.path.join(root, "fail " + what)):
@@ -74,6 +74,7 @@ BALANCER = [
     {
         "name": "Tell the load balancer",
         "roastify.ops.balancer": {"root": "{{ app_release_root }}", "state": "{{ alb_target_state }}"},
+        "delegate_to": "{{ alb_target_balancer | default(inventory_hostname) }}",
     }
 ]
 #: In place of its entry point that takes hosts out, but only where others are left to serve.
@@ -377,6 +378,9 @@ def test_what_an_earlier_deployment_of_the_run_left_decides_nothing(fleet: Fleet
         "app_release_activation": {"changed": True},
         "app_release_reversion": {"failed": True},
         "db_migrate_result": {"changed": True},
+        # Of whatever dealt with a failure before, the repair of the doctor for instance.
+        "ansible_failed_task": {"name": "of yesterday", "action": "fail"},
+        "ansible_failed_result": {"msg": "of yesterday"},
     }
     assert fleet.deploy(playbook, stumbles="app2", left=left, db_migrate_on_failure="rollback") == [], fleet.output
     assert "This host serves 1.0.0 as before, release r1" in fleet.output, fleet.output
@@ -417,6 +421,34 @@ def test_a_rollback_takes_no_policy_of_a_deployment(fleet: Fleet) -> None:
     assert "app1 switch r1" in events, fleet.output
     assert set(fleet.live().values()) == {"r1"}
     assert "drained" not in (fleet.directory / "events").read_text()
+
+
+@pytest.mark.parametrize("variables", [{}, {"alb_target_balancer": "gone.invalid"}], ids=["refuses", "does not answer"])
+def test_a_rollback_that_takes_nobody_out_of_the_load_balancer_does_not_need_it(
+    fleet: Fleet, variables: dict[str, str]
+) -> None:
+    (fleet.directory / "at any time").touch()
+    fleet.order("app1", "fail registered")
+    events = fleet.deploy("rollback", plan=[["app1", "app2"], ["app3", "app4"]], goes_on=True, **variables)
+    assert set(fleet.live().values()) == {"r2"}, fleet.output
+    assert GOES_BACK not in events
+    assert variables or fleet.output.count("This host may be out of the load balancer") == 1
+
+
+def test_a_rollback_that_leaves_the_load_balancer_goes_back_where_it_cannot_return_to_it(fleet: Fleet) -> None:
+    (fleet.directory / "at any time").touch()
+    fleet.order("app1", "fail registered")
+    fleet.deploy("rollback", rollback_drain=True)
+    assert set(fleet.live().values()) == {"r1"}, fleet.output
+
+
+def test_the_rest_of_the_migrations_is_rolled_back_by_the_release_that_brought_them(fleet: Fleet) -> None:
+    # Its first host serves the older release already, since the rollback before was killed.
+    fleet.served = "r2"
+    left = {"deploy_past_return": True, "deploy_newer": "r3"}
+    fleet.deploy("rollback", stumbles="app1", extra=left)
+    assert "since migrations of r3 were rolled back" in fleet.output, fleet.output
+    assert "/app1/releases/r3/migrations" in fleet.output
 
 
 #: A deployment that migrated, on its first host.
@@ -479,14 +511,15 @@ def test_the_newer_release_comes_back_only_where_its_schema_is_known_to_be_whole
     variables = {"db_migrate_result": {}}
     if not does:
         step = {"name": "Back up", "ansible.builtin.fail": {}}
-    say = {"ansible.builtin.debug": {"msg": "past return: {{ deploy_past_return }}"}}
+    say = {"ansible.builtin.debug": {"msg": "past return: {{ deploy_past_return }}, newer: {{ deploy_newer }}"}}
     block = {"block": [begins, step], "always": [ends, say]}
     plays = [{"hosts": "localhost", "gather_facts": False, "vars": variables, "tasks": [block]}]
     (tmp_path / "play.yml").write_text(json.dumps(plays))
     done = ansible_playbook(
         *("-i", "localhost,", "-c", "local", "-e", f"ansible_python_interpreter={sys.executable}"),
+        *("-e", json.dumps({"app_release_info": {"live": {"id": "r2", "sha256": "b"}, "kept": [], "journal": []}})),
         str(tmp_path / "play.yml"),
         ANSIBLE_COLLECTIONS_PATH=stub_collection(tmp_path, {"pg_migrate": stub + does}),
         ANSIBLE_STDOUT_CALLBACK="ansible.builtin.default",
     )
-    assert f"past return: {past_return}" in done.stdout, done.stdout
+    assert f"past return: {past_return}, newer: r2" in done.stdout, done.stdout

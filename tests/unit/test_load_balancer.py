@@ -270,6 +270,14 @@ def test_who_may_leave(answer, batch, verdict):
     assert ("What to do: " in found.told) == (verdict == "stop") and bool(found.told) == (verdict != "leave")
 
 
+@pytest.mark.parametrize("names", [{}, {"app1": "", "app2": "i-2:5000"}])
+def test_whoever_has_no_name_there_does_not_leave(names):
+    found = load_balancer.departure(group_of(app1="healthy"), PLACE, ["app1"], names)
+    assert found.verdict == "stop"
+    assert "what the load balancer calls app1 is not known" in found.told
+    assert "What to do: " in found.told
+
+
 def test_why_a_host_may_not_leave():
     answer = group_of(app1="healthy", app2="unhealthy Target.Timeout")
     assert load_balancer.departure(answer, PLACE, ["app1"], NAMES).told == (
