@@ -193,6 +193,7 @@ def test_where_nothing_is_live_there_is_nothing_to_deploy_again(deploy_kept: Any
 
 def test_a_host_that_was_lost_by_an_earlier_playbook_of_the_run_is_missed(deploy_kept: Any) -> None:
     status, output = deploy_kept("live", "r2", "r2", lost={"live": TWO, "kept": [TWO]})
+    assert status != 0
     assert "app9 did not answer" in output, output
     assert "--limit 'localhost,app,!app9'" in output
     assert "deploys" not in output
