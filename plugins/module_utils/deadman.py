@@ -20,7 +20,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +82,17 @@ def order_file(host: Host) -> Path:
 
 def read_order(host: Host) -> Order | None:
     """The order of a host, or None."""
-    content = read_json(order_file(host))
-    return Order(**content) if isinstance(content, dict) else None
+    return _order_of(read_json(order_file(host)))
+
+
+def _order_of(content: object) -> Order | None:
+    """The order that a file has, whichever version of this collection wrote it; None if it has none."""
+    if not isinstance(content, dict):
+        return None
+    known = {field.name for field in fields(Order)}
+    with contextlib.suppress(TypeError):  # one without what every order has is none
+        return Order(**{name: value for name, value in content.items() if name in known})
+    return None
 
 
 def arm(
@@ -193,7 +202,7 @@ def give_up(host: Host, systemctl: Callable[..., None] | None = None) -> None:
 def _resume(host: Host, order: Order, systemctl: Callable[..., None] | None) -> bool:
     """Have the order of the killed deployment wait again whose release is live; whether there is one."""
     live = host.live()
-    before = Order(**order.replaced) if order.replaced else None
+    before = _order_of(order.replaced)
     if before is None or live is None or live.id != before.release:
         return False
     _write_order(host, before)
@@ -295,10 +304,9 @@ def main(path: str) -> int:
     Returns:
         Exit code: 0, or 75 (EX_TEMPFAIL) if it has to be tried again.
     """
-    content = read_json(Path(path))
-    if not isinstance(content, dict):
+    order = _order_of(read_json(Path(path)))
+    if order is None:
         return 0
-    order = Order(**content)
     try:
         done = fire(Host(order.root), order)
     except (OperationError, OSError) as error:

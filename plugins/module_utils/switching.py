@@ -437,8 +437,14 @@ class Switch:
             self.pm2.delete([generation])
             raise
         except OSError:  # the disk is full, even for a link
-            self.pm2.delete([generation])
+            # Renamed, and perhaps not for good: a file system that fails so late has said so, and both may serve.
+            if (live is not None and live.id == self.release.id) or not self._is_linked():
+                self.pm2.delete([generation])
             raise
+
+    def _is_linked(self) -> bool:
+        now = self.host.live()
+        return now is not None and now.id == self.release.id
 
     def _is_mistakable(self, generation: str, live: Release | None) -> bool:
         """Whether a good answer that names no worker may be one of what is live, and not of the new generation."""

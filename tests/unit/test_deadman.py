@@ -90,6 +90,14 @@ def test_the_second_time_systemd_need_not_read_its_units_again(host, order, call
     assert [words[0] for words in calls] == ["stop", "enable", "restart"]
 
 
+def test_an_order_of_another_version_of_this_collection_is_read_as_far_as_it_is_known(host, order):
+    content = json.loads(deadman.order_file(host).read_text())
+    deadman.order_file(host).write_text(json.dumps({**content, "colour": "red"}))
+    assert deadman.read_order(host) == order
+    deadman.order_file(host).write_text(json.dumps({"colour": "red"}))
+    assert deadman.read_order(host) is None
+
+
 def test_confirmed_it_does_nothing(host, order, calls):
     assert deadman.disarm(host, lambda *arguments: calls.append(arguments))
     assert calls[-1] == ("stop", "deadman-shop.timer")

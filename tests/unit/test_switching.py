@@ -168,6 +168,22 @@ def test_a_link_that_cannot_be_renamed_leaves_the_old_one_alone(host, monkeypatc
     assert [worker.name for worker in processes.list] == ["shop-a"]
 
 
+def test_a_link_that_is_renamed_and_perhaps_not_for_good_keeps_its_workers(host, monkeypatch):
+    host.link.symlink_to("releases/a")
+    processes = List(host, "a")
+    rename = switching.link_atomically
+
+    def unsure(link, target):
+        rename(link, target)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(switching, "link_atomically", unsure)
+    with pytest.raises(OSError, match="Input/output error"):
+        switch(host, processes, "b").run()
+    assert link_of(host) == "b"
+    assert [worker.name for worker in processes.list] == ["shop-a", "shop-b"]
+
+
 def test_the_host_is_prepared_before_a_worker_of_the_new_release_runs(host):
     host.link.symlink_to("releases/a")
     processes = List(host, "a")
