@@ -169,9 +169,10 @@ class Fleet:
             work.append(task_of(play["tasks"], "Ask where users ask"))
         if left is not None:
             work = [begins, end, switch] if left else work
-            choices = ("Choose the ids, the same for all hosts", "Choose id and batches, the same for all hosts")
+            begin = task_of(play["tasks"], "Name the deployment")
+            choices = ("Choose the id, the same for all hosts", "Choose id and batches, the same for all hosts")
             choice = task_of(play["tasks"], choices[playbook == "rollback"])
-            facts = [{"ansible.builtin.set_fact": {"app_release_id": "r0", **left}}, choice, *facts]
+            facts = [{"ansible.builtin.set_fact": {"app_release_id": "r0", **left}}, begin, choice, *facts]
         turn = {
             "ansible.builtin.shell": f"cd {self.directory}; echo {GOES_BACK} >> events; touch goes-back; "
             "for host in app*; do [ ! -e $host/'lose at once' ] || touch $host/lost; "
@@ -192,7 +193,6 @@ class Fleet:
                     "app_release_id": "r2",
                     "app_release_chosen": {"id": "r2"},
                     "_app_release_new_id": "r2",
-                    "_somebody": "ann",
                     "app_release_deployed_by": "ann",
                     "app_release_deployment": "d1",
                     "app_release_lease": 900,
