@@ -446,10 +446,18 @@ def doctor(name: str = "doctor") -> list[str]:
     return [line for line in text.splitlines() if '"what"' in line or "What to do" in line]
 
 
-def require_all_is_well(fleet: Fleet, visitors: Visitors, name: str) -> None:
-    """The next deployment succeeds without a hand's turn, leaves nothing behind, and nobody has noticed anything."""
+def require_all_is_well(fleet: Fleet, visitors: Visitors, name: str, artifact: str | None = None) -> None:
+    """The next deployment succeeds without a hand's turn, leaves nothing behind, and nobody has noticed anything.
+
+    Args:
+        fleet: that of the drill.
+        visitors: its traffic.
+        name: of the drill.
+        artifact: what is deployed; where the hosts serve one release it need not be named, only its environment changes.
+    """
     assert visitors.failures() == []
-    status, output = deploy_environment(f"{name}, afterwards")
+    afterwards = f"{name}, afterwards"
+    status, output = deploy(afterwards, artifact) if artifact else deploy_environment(afterwards)
     assert status == 0, output
     assert leftovers(fleet) == []
     assert len(set(served(fleet).values())) == 1
