@@ -453,7 +453,7 @@ def require_all_is_well(fleet: Fleet, visitors: Visitors, name: str, artifact: s
         fleet: that of the drill.
         visitors: its traffic.
         name: of the drill.
-        artifact: what is deployed; where the hosts serve one release it need not be named, only its environment changes.
+        artifact: what is deployed; none: what all hosts serve, with another environment.
     """
     assert visitors.failures() == []
     afterwards = f"{name}, afterwards"
