@@ -31,7 +31,8 @@ class Phase:
 
 
 PHASES = {
-    "lock": Phase("deploy_lock", "os.rename", r"/\.deploy\.lock"),
+    # The second time it has the room that was set aside.
+    "lock": Phase("deploy_lock", "os.rename", r"/\.deploy\.lock", once=False),
     "environment": Phase("env_file", "os.rename", r"/environments/"),
     # Three tries are made there.
     "stage": Phase("release_stage", "os.mkdir", r"/\.staging-", once=False),
