@@ -11,8 +11,9 @@ export MYPY_CACHE_DIR := $(CURDIR)/.cache/mypy
 export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 pytest := python -m pytest -o cache_dir=.cache/pytest
-# Two at a time, each file by one of them: most tests wait for something else than the processor.
-two := -n 2 --dist loadfile
+# Two at a time, each file by one of them, unless tests/integration/conftest.py says otherwise: most tests wait for
+# something else than the processor.
+two := -n 2 --dist
 # Where podman's own settings do not work, tools/bootstrap has written some that do.
 engine := if [ -f .cache/containers.conf ]; then export CONTAINERS_CONF=$(CURDIR)/.cache/containers.conf; fi;
 
@@ -43,10 +44,10 @@ lint: setup-tests ## Check YAML, roles, playbooks and Python
 	@echo "==> lint: mypy" && mypy collections/ansible_collections/roastify/ops/plugins/module_utils tools
 
 unit: setup-tests ## Test the Python code
-	@echo "==> unit"; $(pytest) $(two) tests/unit
+	@echo "==> unit"; $(pytest) $(two) loadfile tests/unit
 
 integration: setup-tests ## Test against real services: PostgreSQL, HTTP
-	@echo "==> integration"; $(engine) $(pytest) $(two) tests/integration
+	@echo "==> integration"; $(engine) $(pytest) $(two) loadgroup tests/integration
 
 # Not in UTC, where the hosts are: who deploys is somewhere else.
 molecule: export TZ := Europe/Berlin
