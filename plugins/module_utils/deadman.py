@@ -27,7 +27,7 @@ from typing import Any
 from ansible_collections.roastify.ops.plugins.module_utils import deploy_locks, deployments, release_states
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.files import exclusively, read_json, write_atomically
-from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Pm2
+from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Pm2, strays
 from ansible_collections.roastify.ops.plugins.module_utils.releases import Host, Release
 from ansible_collections.roastify.ops.plugins.module_utils.switching import Service, Switch
 
@@ -325,11 +325,9 @@ def _clear(order: Order, live: Release) -> list[str]:
     pm2 = Pm2(order.name, order.user, order.configuration)
     if not pm2.is_up():
         return []
-    workers = pm2.workers()
-    own = [worker for worker in workers if worker.directory == str(live.directory)]
-    if not any(worker.running for worker in own):
+    leftovers, alone = strays(pm2.workers(), live.directory)
+    if alone:
         return []  # what runs besides is all that serves, and the next switch ends it once it has something better
-    leftovers = sorted({worker.name for worker in workers if worker not in own})
     pm2.delete(leftovers)
     return leftovers
 

@@ -25,7 +25,7 @@ from ansible_collections.roastify.ops.plugins.module_utils import (
     health,
 )
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
-from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Pm2, Worker
+from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Pm2, Worker, strays
 from ansible_collections.roastify.ops.plugins.module_utils.releases import (
     SPACE_RESERVE,
     STAGING_PREFIX,
@@ -272,12 +272,11 @@ def _environments(host: Host, live: Release | None) -> Iterator[Finding]:
 
 
 def _generations(pm2: Pm2, live: Release | None, workers: Sequence[Worker]) -> Iterator[Finding]:
-    own = [worker for worker in workers if live is not None and worker.directory == str(live.directory)]
-    strays = sorted({worker.name for worker in workers if worker not in own})
-    if not strays:
+    others, alone = strays(workers, live.directory if live else None)
+    if not others:
         return
-    what = f"PM2 runs workers that are not of the live release: {', '.join(strays)}"
-    if live is not None and not any(worker.running for worker in own):
+    what = f"PM2 runs workers that are not of the live release: {', '.join(others)}"
+    if live is not None and alone:
         yield Finding(
             what,
             "they are all that serves, since those of the live release are down: deploy or roll back, which ends them "
@@ -287,7 +286,7 @@ def _generations(pm2: Pm2, live: Release | None, workers: Sequence[Worker]) -> I
         yield Finding(
             what,
             "a deployment that was killed left them, or one is at work now; the repair removes them",
-            functools.partial(pm2.delete, strays),
+            functools.partial(pm2.delete, others),
         )
 
 

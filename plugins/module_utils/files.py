@@ -55,7 +55,7 @@ def write_atomically(path: Path, text: str, mode: int = 0o644, uid: int = -1, gi
         gid: its group; -1 for that of whoever runs this.
 
     Raises:
-        OSError: nothing was replaced.
+        OSError: nothing was replaced; or the file system failed after that, so that a power cut may undo it.
     """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with _replacing(path, temporary), os.fdopen(descriptor, "w", encoding="utf-8") as stream:
@@ -74,7 +74,7 @@ def link_atomically(path: Path, target: str) -> None:
         target: what it points to from then on.
 
     Raises:
-        OSError: the link still points where it did.
+        OSError: the link points where it did; or it was renamed, and a power cut may undo that.
     """
     # A name of this process alone: a link left by a killed run can never be followed or renamed by us.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")

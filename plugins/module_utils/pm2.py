@@ -103,6 +103,21 @@ class Worker:
         return self.running and self.status == "online"
 
 
+def strays(workers: Sequence[Worker], directory: Path | None) -> tuple[list[str], bool]:
+    """What PM2 runs besides one release.
+
+    Args:
+        workers: PM2's list.
+        directory: of the release; None if there is none.
+
+    Returns:
+        The names of the other generations, and whether they are all that may serve: no worker of the release runs.
+    """
+    own = [worker for worker in workers if directory is not None and worker.directory == str(directory)]
+    others = sorted({worker.name for worker in workers if worker not in own})
+    return others, not any(worker.running for worker in own)
+
+
 def read_environment(path: Path) -> dict[str, str]:
     """The environment that the systemd unit and every PM2 command share.
 

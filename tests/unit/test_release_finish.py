@@ -30,6 +30,15 @@ def switch(host, release, before, back=False):
     host.states.went_live(release, before, "d1", back)
 
 
+def serve_z_before(host):
+    """z served before a."""
+    (host.releases / "z").mkdir()
+    (host.releases / "z" / ".release.json").write_text(json.dumps({"id": "z", "version": "z"}))
+    host.states.went_live("z", None)
+    host.states.went_live("a", "z")
+    host.states.went_live("b", "a")
+
+
 def end(host, status, **more):
     options = {
         "deployment": "d1",
@@ -104,11 +113,7 @@ def test_what_a_killed_run_of_another_release_began_is_not(host):
 
 
 def test_a_killed_rollback_is_brought_to_its_end_and_goes_no_further(host):
-    (host.releases / "z").mkdir()
-    (host.releases / "z" / ".release.json").write_text(json.dumps({"id": "z", "version": "z"}))
-    host.states.went_live("z", None)
-    host.states.went_live("a", "z")
-    host.states.went_live("b", "a")
+    serve_z_before(host)
     deployments.append_record(
         host.journal,
         deployments.Record("d2", "rollback", "started", "a", "a", previousVersion="b", previousRelease="b"),
@@ -144,11 +149,7 @@ class TestARollbackKilledAtItsEnd:
 
     @pytest.fixture
     def host(self, host):
-        (host.releases / "z").mkdir()
-        (host.releases / "z" / ".release.json").write_text(json.dumps({"id": "z", "version": "z"}))
-        host.states.went_live("z", None)
-        host.states.went_live("a", "z")
-        host.states.went_live("b", "a")
+        serve_z_before(host)
         deployments.append_record(
             host.journal, deployments.Record("d2", "rollback", "started", "a", "a", previousRelease="b")
         )
