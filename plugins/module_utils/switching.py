@@ -417,6 +417,7 @@ class Switch:
 
     def _join(self, generation: str, live: Release | None, log: ApplicationLog) -> list[str]:
         """Start the new generation on the live port, see every worker of it answer well, and rename the link."""
+        moves = live is None or live.id != self.release.id
         try:
             workers = self.pm2.start(self.release.directory, generation)
             evidence = self._see_all(generation, workers, live)
@@ -427,7 +428,7 @@ class Switch:
                     "restarted, or somebody ended them",
                     f"see why with journalctl -u {self.pm2.service}, then deploy again; the old version serves",
                 )
-            if live is None or live.id != self.release.id:
+            if moves:
                 link_atomically(self.host.link, os.path.join("releases", self.release.id))
             return evidence
         except OperationError as error:
@@ -438,7 +439,7 @@ class Switch:
             raise
         except OSError:  # the disk is full, even for a link
             # Renamed, and perhaps not for good: a file system that fails so late has said so, and both may serve.
-            if (live is not None and live.id == self.release.id) or not self._is_linked():
+            if not (moves and self._is_linked()):
                 self.pm2.delete([generation])
             raise
 
