@@ -80,6 +80,26 @@ def peers(batches: Sequence[Sequence[str]], hosts: Mapping[str, Mapping[str, Any
     return found
 
 
+def lost_hosts(hosts: Sequence[str], answering: Sequence[str], limit: str = "localhost,app") -> list[str]:
+    """What to do about hosts that Ansible has lost in this run: it goes on without them, and does not say so again.
+
+    Args:
+        hosts: that the run is for.
+        answering: of these, those that answer still.
+        limit: option ``--limit`` of the run, or what it is like without one.
+
+    Returns:
+        One sentence with what to do; none if all of them answer.
+    """
+    lost = [host for host in hosts if host not in answering]
+    if not lost:
+        return []
+    return [
+        f"{', '.join(lost)} did not answer in this run; see above. What to do: see why, or go on without: "
+        f"--limit '{limit},!{',!'.join(lost)}'"
+    ]
+
+
 def batches_that_serve(
     hosts: Sequence[str], sizes: int | str | Sequence[int | str], infos: Mapping[str, Mapping[str, Any]]
 ) -> list[list[str]]:

@@ -35,6 +35,13 @@ options:
   artifact:
     description: An artifact built elsewhere, with its manifest C(<artifact>.json) beside it.
     type: path
+  known:
+    description:
+      - SHA-256 of artifacts that were looked at before, member by member, such as those that hosts keep.
+      - If O(artifact) is one of them, it is compared with its manifests only.
+    type: list
+    elements: str
+    default: []
   migrations:
     description:
       - Directory of the migrations that belong to this version; packed as C(migrations/).
@@ -153,43 +160,62 @@ removed:
   elements: str
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.roastify.ops.plugins.module_utils import artifact_build
 from ansible_collections.roastify.ops.plugins.module_utils.artifact import ArtifactError, verify
 
+ARGUMENTS: dict[str, Any] = {
+    "argument_spec": {
+        "source": {"type": "path"},
+        "artifact": {"type": "path"},
+        "known": {"type": "list", "elements": "str", "default": []},
+        "migrations": {"type": "path"},
+        "destination": {"type": "path"},
+        "name": {"type": "str"},
+        "version": {"type": "str"},
+        "commit": {"type": "str"},
+        "steps": {"type": "list", "elements": "str", "default": list(artifact_build.DEFAULT_STEPS)},
+        "expect": {"type": "list", "elements": "str", "default": ["node_modules"]},
+        "bundles": {"type": "str", "default": ""},
+        "node_directory": {"type": "path"},
+        "node_minimum": {"type": "str", "default": "20.19"},
+        "timeout": {"type": "int", "default": 900},
+        "keep": {"type": "int", "default": 5},
+    },
+    "mutually_exclusive": [("source", "artifact")],
+    "required_one_of": [("source", "artifact")],
+    "required_by": {"source": ("destination", "name")},
+}
+
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "source": {"type": "path"},
-            "artifact": {"type": "path"},
-            "migrations": {"type": "path"},
-            "destination": {"type": "path"},
-            "name": {"type": "str"},
-            "version": {"type": "str"},
-            "commit": {"type": "str"},
-            "steps": {"type": "list", "elements": "str", "default": list(artifact_build.DEFAULT_STEPS)},
-            "expect": {"type": "list", "elements": "str", "default": ["node_modules"]},
-            "bundles": {"type": "str", "default": ""},
-            "node_directory": {"type": "path"},
-            "node_minimum": {"type": "str", "default": "20.19"},
-            "timeout": {"type": "int", "default": 900},
-            "keep": {"type": "int", "default": 5},
-        },
-        mutually_exclusive=[("source", "artifact")],
-        required_one_of=[("source", "artifact")],
-        required_by={"source": ("destination", "name")},
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(supports_check_mode=True, **ARGUMENTS)
+    if module.params["artifact"]:
+        result = examine(module.params)
+    else:
+        try:
+            result = build(module)
+        except ArtifactError as error:
+            result = {"failed": True, "msg": str(error)}
+    (module.fail_json if result.get("failed") else module.exit_json)(**result)
+
+
+def examine(options: dict[str, Any]) -> dict[str, Any]:
+    """Verify what was built elsewhere; the result of the module."""
     try:
-        if module.params["artifact"]:
-            given = verify(module.params["artifact"])
-            module.exit_json(
-                changed=False, artifact=given.path, manifest=given.manifest, built=False, steps=[], removed=[]
-            )
-        module.exit_json(**build(module))
+        given = verify(options["artifact"], known=options["known"])
     except ArtifactError as error:
-        module.fail_json(msg=str(error))
+        return {"failed": True, "msg": str(error)}
+    return {
+        "changed": False,
+        "artifact": given.path,
+        "manifest": given.manifest,
+        "built": False,
+        "steps": [],
+        "removed": [],
+    }
 
 
 def build(module: AnsibleModule) -> dict:

@@ -67,49 +67,55 @@ asked:
   type: int
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.roastify.ops.plugins.module_utils import health
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 
+ARGUMENTS: dict[str, Any] = {
+    "argument_spec": {
+        "url": {"type": "str", "required": True},
+        "host_header": {"type": "str"},
+        "version": {"type": "str"},
+        "healthy_threshold": {"type": "int", "default": 3},
+        "interval": {"type": "float", "default": 0.1},
+        "patience": {"type": "float", "default": 60.0},
+        "uptime": {"type": "float", "default": 0.0},
+    },
+}
 
-def main():
-    module = AnsibleModule(
-        argument_spec=dict(
-            url=dict(type="str", required=True),
-            host_header=dict(type="str"),
-            version=dict(type="str"),
-            healthy_threshold=dict(type="int", default=3),
-            interval=dict(type="float", default=0.1),
-            patience=dict(type="float", default=60.0),
-            uptime=dict(type="float", default=0.0),
-        ),
-        supports_check_mode=True,
-    )
-    options = module.params
+
+def wait(options: dict[str, Any]) -> dict[str, Any]:
+    """Wait at the gate; the result of the module."""
     try:
         place = health.place(options["url"])
     except OperationError as error:
-        module.fail_json(msg=str(error))
+        return {"failed": True, "msg": str(error)}
     gate = health.Gate(options["healthy_threshold"], options["interval"], options["patience"], options["version"])
 
-    def ask():
+    def ask() -> health.Answer:
         return health.probe(place.host, place.port, place.path, host_header=options["host_header"], tls=place.tls)
 
     reason = gate.wait(ask)
     if reason is None and options["uptime"]:
         reason = gate.stay_open(ask, options["uptime"], gone=lambda: None)
+    result: dict[str, Any] = {"changed": False, "answers": gate.evidence(), "asked": gate.asked}
     if reason:
         remedy = (
             "read the application's log on that host (shared/logs); playbooks/doctor.yml sums up what is wrong there"
             if place.host in ("127.0.0.1", "::1", "localhost")
             else "if the hosts are well (playbooks/status.yml), look at what is before them: load balancer, TLS, DNS"
         )
-        module.fail_json(
-            msg=f"Health gate at {options['url']} stays shut: {reason}\nWhat to do: {remedy}",
-            answers=gate.evidence(),
-            asked=gate.asked,
-        )
-    module.exit_json(changed=False, answers=gate.evidence(), asked=gate.asked)
+        msg = f"Health gate at {options['url']} stays shut: {reason}\nWhat to do: {remedy}"
+        result.update(failed=True, msg=msg)
+    return result
+
+
+def main() -> None:
+    module = AnsibleModule(supports_check_mode=True, **ARGUMENTS)
+    result = wait(module.params)
+    (module.fail_json if result.get("failed") else module.exit_json)(**result)
 
 
 if __name__ == "__main__":

@@ -199,6 +199,32 @@ def test_a_host_that_was_lost_by_an_earlier_playbook_of_the_run_is_missed(deploy
     assert "deploys" not in output
 
 
+def test_a_rollback_misses_it_too(tmp_path: Path) -> None:
+    """Else it would go on without, and leave it on the release that the others have left."""
+    source = yaml.safe_load((ROOT / "playbooks" / "rollback.yml").read_text())
+    look = next(play for play in source if play["name"] == "Look before anything is changed")
+    stop = task_of(look["tasks"], "Stop where hosts are missing, or the settings do not fit")
+    plays = [
+        {"hosts": "app", "gather_facts": False, "tasks": [{"ansible.builtin.ping": {}}]},
+        {**look, "tasks": [stop, {"name": "Go on", "ansible.builtin.debug": {"msg": "rolls back"}}]},
+    ]
+    (tmp_path / "play.yml").write_text(json.dumps(plays))
+    hosts = {
+        "app1": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable},
+        "app9": {"ansible_host": "127.0.0.1", "ansible_port": 1},
+    }
+    (tmp_path / "hosts.yml").write_text(json.dumps({"app": {"hosts": hosts}}))
+    done = ansible_playbook(
+        *(str(tmp_path / "play.yml"), "-i", str(tmp_path / "hosts.yml")),
+        ANSIBLE_STDOUT_CALLBACK="ansible.builtin.default",
+    )
+    output = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode != 0
+    assert "Nothing was changed. app9 did not answer in this run" in output.replace("\\n", " "), output
+    assert "--limit 'app,!app9'" in output
+    assert "rolls back" not in output
+
+
 def test_hosts_that_serve_different_releases_have_no_live_one(deploy_kept: Any) -> None:
     status, output = deploy_kept("live", "r2", "r1", "none")
     assert status == 2

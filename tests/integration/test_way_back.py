@@ -56,12 +56,6 @@ def main():
 
 main()
 """
-#: In place of the module that asks where users ask.
-GATE = """#!/usr/bin/python
-from ansible.module_utils.basic import AnsibleModule
-names = "url host_header version healthy_threshold interval patience uptime"
-AnsibleModule({name: {"type": "raw"} for name in names.split()}).fail_json(msg="users are not answered")
-"""
 #: Modules and what they note.
 STUBS = {
     "release_activate": "'switch {release}'",
@@ -115,7 +109,6 @@ class Fleet:
             module: STUB.replace("WHAT.format(**arguments)", f"({what}).format(**arguments)")
             for module, what in STUBS.items()
         }
-        modules["health_gate"] = GATE
         roles = {"alb_target": BALANCER, "alb_target/leave": LEAVE, "db_migrate/rollback": SCHEMA}
         self.collections = stub_collection(directory, modules, roles)
         for host in HOSTS:
@@ -395,12 +388,12 @@ def test_a_rollback_after_a_deployment_of_the_same_run_switches_to_its_own_relea
 
 
 def test_with_the_policy_stop_all_stay_where_it_is_the_fleet_that_fails(fleet: Fleet) -> None:
-    gate = {"healthcheck_gate_url": "http://127.0.0.1:1/", "app_release_verify_version": False}
-    events = fleet.deploy(stumbles="fleet", deploy_on_failure="stop", **gate)
+    nobody = {"healthcheck_gate_url": "http://127.0.0.1:1/", "healthcheck_gate_patience": 0.2}
+    events = fleet.deploy(stumbles="fleet", deploy_on_failure="stop", app_release_verify_version=False, **nobody)
     assert not [event for event in events if "switch" in event], fleet.output
     assert set(fleet.live().values()) == {"r2"}
     assert fleet.closed() == list(HOSTS)
-    assert "users are not answered" in fleet.output
+    assert "Health gate at http://127.0.0.1:1/ stays shut" in fleet.output
     assert "IT COULD NOT BE RETURNED" not in fleet.output
 
 

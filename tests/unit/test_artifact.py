@@ -518,6 +518,24 @@ class TestVerify:
         with pytest.raises(ArtifactError, match=r"says version 9.9.9, the one inside says 1.2.3"):
             artifact.verify(packed.path)
 
+    def test_one_that_hosts_keep_is_compared_and_not_read_again(self, tree, tmp_path):
+        """Every byte of it counts as before, and what is said beside it does."""
+        packed = pack(tree, tmp_path)
+        hostile = craft(tmp_path / "shop.tar.gz", ("../passwd", tarfile.REGTYPE, "root::0:0"))
+        inside = artifact._beginning(hostile).manifest
+        sha256 = hashlib.sha256((tmp_path / "shop.tar.gz").read_bytes()).hexdigest()
+        beside = {**packed.manifest, **inside, "sha256": sha256}
+        (tmp_path / "shop.tar.gz.json").write_text(json.dumps(beside))
+        with pytest.raises(ArtifactError, match="passwd"):
+            artifact.verify(packed.path, known=["0" * 64])
+        assert artifact.verify(packed.path, known=[sha256]).sha256 == sha256
+        (tmp_path / "shop.tar.gz.json").write_text(json.dumps({**beside, "version": "9.9.9"}))
+        with pytest.raises(ArtifactError, match=r"says version 9.9.9, the one inside says 1.2.3"):
+            artifact.verify(packed.path, known=[sha256])
+        (tmp_path / "shop.tar.gz").write_bytes(b"other")
+        with pytest.raises(ArtifactError, match="damaged or was replaced"):
+            artifact.verify(packed.path, known=[sha256])
+
     @pytest.mark.parametrize("text", ["", "[]", '{"name": "shop"}'])
     def test_a_broken_sidecar(self, tree, tmp_path, text):
         packed = pack(tree, tmp_path)

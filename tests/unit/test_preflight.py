@@ -24,6 +24,13 @@ def test_a_release_that_fits():
     assert preflight.problems(host(free_files=-1), MANIFEST) == []
 
 
+def test_hosts_that_were_lost_are_missed():
+    assert preflight.lost_hosts(["app1", "app2"], ["app1", "app2"]) == []
+    (told,) = preflight.lost_hosts(["app1", "app2", "app3"], ["app2"], "app")
+    assert told.startswith("app1, app3 did not answer in this run")
+    assert told.endswith("--limit 'app,!app1,!app3'")
+
+
 def test_everything_in_the_way_is_told_at_once():
     space, inodes, node = preflight.problems(
         host(free_bytes=40 * 2**20, free_files=2999, node_version="16.20.2"), MANIFEST
