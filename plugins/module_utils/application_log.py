@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.roastify.ops.plugins.module_utils import dotenv
+from ansible_collections.roastify.ops.plugins.module_utils.files import open_regular
 from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Pm2, Worker
 from ansible_collections.roastify.ops.plugins.module_utils.releases import Release
 
@@ -185,11 +187,10 @@ class ApplicationLog:
     def _lines(starts: dict[Path, int]) -> list[str]:
         lines: list[str] = []
         for path, start in starts.items():
-            if path.exists():
-                with path.open("rb") as stream:
-                    begin = max(start, path.stat().st_size - TAIL)
-                    stream.seek(begin)
-                    lines += whole_lines(stream.read(), begin > start)
+            with contextlib.suppress(OSError), open_regular(path) as stream:
+                begin = max(start, os.fstat(stream.fileno()).st_size - TAIL)
+                stream.seek(begin)
+                lines += whole_lines(stream.read(TAIL), begin > start)
         return lines
 
 

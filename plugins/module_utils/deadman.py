@@ -13,9 +13,8 @@ systemd.unit(5) (ConditionPathExists).
 from __future__ import annotations
 
 import contextlib
+import io
 import json
-import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -26,7 +25,12 @@ from typing import Any
 
 from ansible_collections.roastify.ops.plugins.module_utils import deploy_locks, deployments, release_states
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
-from ansible_collections.roastify.ops.plugins.module_utils.files import exclusively, read_json, write_atomically
+from ansible_collections.roastify.ops.plugins.module_utils.files import (
+    exclusively,
+    read_json,
+    remove_temporary,
+    write_atomically,
+)
 from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Pm2, strays
 from ansible_collections.roastify.ops.plugins.module_utils.releases import Host, Release
 from ansible_collections.roastify.ops.plugins.module_utils.switching import Service, Switch
@@ -371,28 +375,24 @@ def _write_unit(order: Order, kind: str, text: str) -> bool:
 
 
 def _bundle(engine: Path) -> None:
-    """Keep the code that runs now, for the timer: the module's own archive, or what it was loaded from."""
+    """Keep the code that runs now, for the timer: the module's own archive, or what it was loaded from.
+
+    It has to be there after a power cut as well: only then does the timer run at all, at the next start.
+    """
     here = Path(__file__)
     archive = next((parent for parent in here.parents if parent.is_file()), None)
-    temporary = engine.with_name(f".{engine.name}.{os.getpid()}")
-    try:
-        if archive is not None:
-            shutil.copyfile(archive, temporary)
-        else:
+    kept = io.BytesIO(archive.read_bytes() if archive is not None else b"")
+    with zipfile.ZipFile(kept, "a", zipfile.ZIP_DEFLATED) as bundle:
+        if archive is None:
             package = Path(*_PACKAGE.split("."))
-            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as bundle:
-                for level in (package, *package.parents[:-1]):
-                    bundle.writestr(f"{level}/__init__.py", "")
-                for path in sorted(here.parent.glob("*.py")):
-                    bundle.write(path, f"{package}/{path.name}")
-        with zipfile.ZipFile(temporary, "a") as bundle:
-            if "__main__.py" not in bundle.namelist():
-                bundle.writestr("__main__.py", _MAIN)
-        os.chmod(temporary, 0o600)
-        os.replace(temporary, engine)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+            for level in (package, *package.parents[:-1]):
+                bundle.writestr(f"{level}/__init__.py", "")
+            for path in sorted(here.parent.glob("*.py")):
+                bundle.write(path, f"{package}/{path.name}")
+        if "__main__.py" not in bundle.namelist():
+            bundle.writestr("__main__.py", _MAIN)
+    remove_temporary(engine)
+    write_atomically(engine, kept.getvalue(), mode=0o600)
 
 
 def _systemctl(*arguments: str) -> None:

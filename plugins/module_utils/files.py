@@ -5,14 +5,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 #: What a file that is about to replace another one has behind that one's name: see tempfile.mkstemp, link_atomically.
 _TEMPORARY = re.compile(r"\.(?:[a-z0-9_]{8}|[0-9]+\.[0-9a-f]{8})$")
@@ -44,12 +46,12 @@ def _replacing(path: Path, temporary: str) -> Iterator[None]:
     sync_directory(path.parent)
 
 
-def write_atomically(path: Path, text: str, mode: int = 0o644, uid: int = -1, gid: int = -1) -> None:
+def write_atomically(path: Path, content: str | bytes, mode: int = 0o644, uid: int = -1, gid: int = -1) -> None:
     """Replace a file by rename(2), so that no reader ever sees half of it.
 
     Args:
         path: the file; its directory must exist.
-        text: the whole new content.
+        content: the whole new one; text becomes UTF-8.
         mode: permission bits of the new file; until it is complete, nobody but its maker may read it.
         uid: its owner; -1 for whoever runs this.
         gid: its group; -1 for that of whoever runs this.
@@ -58,8 +60,8 @@ def write_atomically(path: Path, text: str, mode: int = 0o644, uid: int = -1, gi
         OSError: nothing was replaced; or the file system failed after that, so that a power cut may undo it.
     """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with _replacing(path, temporary), os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(text)
+    with _replacing(path, temporary), os.fdopen(descriptor, "wb") as stream:
+        stream.write(content.encode("utf-8") if isinstance(content, str) else content)
         os.fchown(stream.fileno(), uid, gid)
         os.fchmod(stream.fileno(), mode)
         stream.flush()
@@ -92,6 +94,22 @@ def remove_temporary(path: Path) -> None:
     for temporary in path.parent.glob(f".{path.name}.*"):
         if _TEMPORARY.search(temporary.name):
             temporary.unlink(missing_ok=True)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading that somebody else may have put there: what is none, a pipe for instance, would hang.
+
+    Args:
+        path: the file; links are followed.
+
+    Raises:
+        OSError: it is no regular file, or cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 def read_json(path: Path) -> Any:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+from ansible_collections.roastify.ops.plugins.module_utils.files import open_regular
 from ansible_collections.roastify.ops.plugins.module_utils.pm2_daemon import NoAnswer, NotUnderstood, Pm2Daemon
 
 #: What Node.js runs for one action: PM2's own interface, instead of its command line, which would have to be started
@@ -170,7 +171,8 @@ class Pm2:
             Its path; just its name where no daemon says so.
         """
         try:
-            process = int((self.home / "pm2.pid").read_text(encoding="ascii"))
+            with open_regular(self.home / "pm2.pid") as stream:
+                process = int(stream.read(32))
             # Replaced in its place, it is run from there all the same.
             program = os.readlink(f"/proc/{process}/exe").removesuffix(" (deleted)")
         except (OSError, ValueError):

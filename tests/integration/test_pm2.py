@@ -65,6 +65,9 @@ def test_candidates_are_run_by_the_program_that_runs_the_workers(
     assert daemon.pm2.node() == os.readlink(f"/proc/{worker.pid}/exe")
     monkeypatch.setattr(daemon.pm2, "home", tmp_path)
     assert daemon.pm2.node() == "node"
+    # Its directory is the application user's: whatever lies there, nobody waits for it.
+    os.mkfifo(daemon.pm2.home / "pm2.pid")
+    assert daemon.pm2.node() == "node"
 
 
 def test_the_socket_gives_what_the_interface_does(daemon: Pm2Host, generations: tuple[str, str]) -> None:

@@ -1,6 +1,7 @@
 """Evidence from the log of an application."""
 
 import json
+import os
 
 import pytest
 from ansible_collections.roastify.ops.plugins.module_utils import application_log, releases
@@ -57,6 +58,15 @@ def test_what_looks_like_a_secret_is_one_whatever_its_name(host):
     release.environment.write_text(f"{names}DB_HOST=db-1.internal.example.com\nDESIGN=classic\n")
     line = "salt-of-the-earth sk_live_1 a1B2c3D4e5F6g7H8i9J0 db-1.internal.example.com classic"
     assert application_log.masked([line], release) == ["******** ******** ******** db-1.internal.example.com classic"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "directory"])
+def test_what_is_no_file_is_no_log_and_nobody_waits_for_it(host, tmp_path, make):
+    """It lies where the user of the application writes."""
+    pm2 = Logs(tmp_path)
+    make(pm2.error_file)
+    pm2.out_file.write_text("the port is taken\n")
+    assert application_log.ApplicationLog(pm2, host.release("a")).tail() == ["the port is taken"]
 
 
 def test_a_line_that_was_cut_is_left_out_since_half_a_secret_is_not_known_for_one(host, tmp_path):

@@ -342,6 +342,23 @@ class TestAfterAKilledDeployment:
         assert calls[-1] == ("stop", "deadman-shop.timer")
 
 
+def test_the_kept_code_is_there_after_a_power_cut(host, order, monkeypatch):
+    """The timer is of use then, if ever."""
+    engine = host.root / "state" / "deadman.pyz"
+    left = engine.with_name(".deadman.pyz.abcd_123")
+    left.write_text("half")
+    synced = []
+
+    def sync(descriptor):
+        synced.append((os.readlink(f"/proc/self/fd/{descriptor}"), os.fstat(descriptor).st_ino))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    deadman._bundle(engine)
+    assert engine.stat().st_ino in [number for _, number in synced]
+    assert str(engine.parent) in [path for path, _ in synced]
+    assert [path.name for path in engine.parent.iterdir()] == [engine.name]
+
+
 def test_the_kept_code_runs_by_itself(host, order, tmp_path):
     """As systemd runs it: another process, nothing of Ansible's, with an order that is none any more."""
     engine = host.root / "state" / "deadman.pyz"
