@@ -870,7 +870,7 @@ def releases_of(result: Mapping[str, Any]) -> tuple[Release | None, Release | No
 
 
 def _killed(result: Mapping[str, Any]) -> str:
-    """What is known of a module that ended without a result, in the words of playbooks/tasks/abandon.yml.
+    """What is known of a module that ended without a result.
 
     Of the rest of its output nothing is told: it may be anything.
     """

@@ -42,6 +42,8 @@ def main():
         open(os.path.join(root, "lost"), "w").close()
     if (goes_back or what == "switch r2") and os.path.exists(os.path.join(root, "fail " + what)):
         module.fail_json(msg=f"{what} failed as it was told to")
+    if os.path.exists(os.path.join(root, "kill " + what)):
+        os.kill(os.getpid(), 9)
     live = os.path.join(root, "live")
     changed = True
     if "release" in arguments and what.startswith("switch"):
@@ -116,7 +118,7 @@ class Fleet:
             (directory / host / "live").write_text("r1")
 
     def order(self, host: str, *what: str) -> None:
-        """Tell a host what is to happen in its switch or on the way back: ``fail WHAT``, or ``lose WHAT``, after it."""
+        """Tell a host what is to happen in its switch or on the way back: ``fail WHAT``, ``kill WHAT``, or ``lose WHAT``, after it."""
         for each in what:
             (self.directory / host / each).touch()
 
@@ -257,6 +259,15 @@ def test_batches_go_back_in_reverse(fleet: Fleet) -> None:
     ], fleet.output
     assert set(fleet.live().values()) == {"r1"}
     assert fleet.closed() == list(HOSTS)
+
+
+def test_a_module_that_was_killed_is_told_as_that(fleet: Fleet) -> None:
+    fleet.order("app4", "kill switch r2")
+    fleet.deploy()
+    assert set(fleet.live().values()) == {"r1"}
+    output = " ".join(fleet.output.split())
+    assert "app4, Switch to the release: it ended on the host without an answer" in output, fleet.output
+    assert "then run the same command again" in output
 
 
 def test_only_a_deployment_stops_where_nobody_else_would_serve(fleet: Fleet) -> None:
