@@ -118,7 +118,7 @@ class Fleet:
             (directory / host / "live").write_text("r1")
 
     def order(self, host: str, *what: str) -> None:
-        """Tell a host what is to happen in its switch or on the way back: ``fail``, ``kill``, or ``lose WHAT`` after it."""
+        """Tell a host what happens in its switch or on the way back: ``fail``, ``kill``, or ``lose WHAT`` after it."""
         for each in what:
             (self.directory / host / each).touch()
 
