@@ -432,7 +432,7 @@ def stage(
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         with contextlib.suppress(OSError):
-            release_assets.remove_unclaimed(host.releases, host.shared)
+            release_assets.remove_unclaimed(host.releases, host.shared, assets)
         raise
     sync_directory(host.releases)
     release = Release(identifier, final, manifest)
@@ -777,11 +777,12 @@ def prune(host: Host, doomed: Sequence[Release]) -> None:
         doomed: what ``prunable`` named.
     """
     _remove_unfinished(host)
+    assets = {name for release in doomed for name in release_files.place(release.directory, release.manifest).assets}
     for release in doomed:
         going = host.releases / f"{STAGING_PREFIX}{release.id}.removing"
         with contextlib.suppress(FileNotFoundError):
             os.rename(release.directory, going)
             shutil.rmtree(going)
     remove_environments(host)
-    release_assets.remove_unclaimed(host.releases, host.shared)
+    release_assets.remove_unclaimed(host.releases, host.shared, assets)
     host.states.forget_all_but(release.id for release in host.kept())
