@@ -724,16 +724,25 @@ def remove_environments(host: Host, but: str = "") -> list[str]:
     return gone
 
 
-def _remove_unfinished(host: Host) -> None:
-    """Take away what a killed run left; the deployment lock says that no other run is at it."""
+def _remove_unfinished(host: Host) -> list[str]:
+    """Take away what a killed run left; the deployment lock says that no other run is at it.
+
+    Returns:
+        What could not be removed, and why. It stays until the next time: nothing ever follows such a name.
+    """
+    stays: list[str] = []
     for name in os.listdir(host.releases):
         if name.startswith(STAGING_PREFIX):
-            shutil.rmtree(host.releases / name)
+            try:
+                shutil.rmtree(host.releases / name)
+            except OSError as error:
+                stays.append(f"{host.releases / name}: {error}")
     remove_temporary(host.states.directory / "*.json")
     remove_temporary(host.environments / "*.env")
     with exclusively(host.root):  # others may be trying to get the lock
         for path in (host.link, host.lock, host.journal, host.order):
             remove_temporary(path)
+    return stays
 
 
 def prunable(host: Host, keep: int) -> list[Release]:
@@ -767,7 +776,7 @@ def prunable(host: Host, keep: int) -> list[Release]:
     return candidates[:surplus]
 
 
-def prune(host: Host, doomed: Sequence[Release]) -> None:
+def prune(host: Host, doomed: Sequence[Release]) -> list[str]:
     """Remove releases, what killed runs left, and the environments and assets of releases that are gone.
 
     Each is renamed first, so that a half-removed one can't be mistaken for a release.
@@ -775,14 +784,22 @@ def prune(host: Host, doomed: Sequence[Release]) -> None:
     Args:
         host: where.
         doomed: what ``prunable`` named.
+
+    Returns:
+        What could not be removed, and why: somebody made it immutable, for instance, or mounted something in it. A
+        deployment that serves well has not failed for that.
     """
-    _remove_unfinished(host)
     assets = {name for release in doomed for name in release_files.place(release.directory, release.manifest).assets}
+    stays: list[str] = []
     for release in doomed:
-        going = host.releases / f"{STAGING_PREFIX}{release.id}.removing"
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(release.directory, going)
-            shutil.rmtree(going)
+        try:
+            os.rename(release.directory, host.releases / f"{STAGING_PREFIX}{release.id}.removing")
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            stays.append(f"{release.directory}: {error}")
+    stays += _remove_unfinished(host)
     remove_environments(host)
     release_assets.remove_unclaimed(host.releases, host.shared, assets)
     host.states.forget_all_but(release.id for release in host.kept())
+    return stays

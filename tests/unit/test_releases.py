@@ -1,5 +1,6 @@
 """Releases on a host: which is live, how one is staged, which ones may go."""
 
+import errno
 import json
 import os
 
@@ -207,6 +208,29 @@ def test_pruning_removes_releases(host):
     complete(host, "b")
     releases.prune(host, [host.release("a")])
     assert os.listdir(host.releases) == ["b"]
+
+
+def test_what_cannot_be_removed_is_in_nobodys_way(host, packed, monkeypatch):
+    """Somebody made it immutable, or mounted something in it; the release that has just gone live serves well."""
+    for name in ("a", "b", "c"):
+        complete(host, name)
+    rename, rmtree = os.rename, releases.shutil.rmtree
+
+    def refused(path):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+
+    monkeypatch.setattr(os, "rename", lambda old, new: refused(old) if old.name == "a" else rename(old, new))
+    monkeypatch.setattr(
+        releases.shutil, "rmtree", lambda path, **more: refused(path) if "b.removing" in str(path) else rmtree(path)
+    )
+    stays = releases.prune(host, host.kept())
+    assert [line.partition(": ")[0] for line in stays] == [
+        f"{host.releases}/a",
+        f"{host.releases}/.staging-b.removing",
+    ]
+    assert sorted(os.listdir(host.releases)) == [".staging-b.removing", "a"]
+    release, _changed = stage(host, packed)
+    assert releases.damage(host, release) == []
 
 
 def test_what_killed_processes_were_about_to_put_in_place_goes_with_the_next_run(tmp_path):
