@@ -188,26 +188,29 @@ def _remove(top: Path, left: Collection[str], claimed: Claims, also: Mapping[str
     for name in [*wanted, *claimed.directories]:
         directories.update(release_files.parents(name))
     removed: list[str] = []
+
+    def unlink(name: str) -> None:
+        # Best effort: on NFS, a file that is being read goes by another name until that ends, and refuses to go.
+        with contextlib.suppress(OSError):
+            os.unlink(top / name)
+            removed.append(name)
+
     for base in sorted({*left, *claimed.directories}):
         above = [*release_files.parents(base)]
         for name in [*reversed(above), base]:
             if os.path.islink(top / name):  # nothing of ours, and nobody knows where it leads
-                os.unlink(top / name)
-                removed.append(name)
+                unlink(name)
         for parent, names, files in os.walk(top / base, topdown=False):
             prefix = os.path.relpath(parent, top) + "/"
             for name in files:
                 if prefix + name not in wanted:
-                    os.unlink(os.path.join(parent, name))
-                    removed.append(prefix + name)
+                    unlink(prefix + name)
             for name in names:
-                path = os.path.join(parent, name)
-                if os.path.islink(path):
-                    os.unlink(path)
-                    removed.append(prefix + name)
+                if os.path.islink(os.path.join(parent, name)):
+                    unlink(prefix + name)
                 elif prefix + name not in directories:
-                    # Everything in it is gone by now.
-                    os.rmdir(path)
+                    with contextlib.suppress(OSError):  # everything that could go is gone by now
+                        os.rmdir(os.path.join(parent, name))
         for name in [base, *above]:
             if name not in directories:
                 with contextlib.suppress(OSError):  # it was never made, or something else is in it

@@ -215,6 +215,26 @@ def test_a_link_in_place_of_a_directory_is_taken_away_and_what_it_leads_to_stays
     assert served(host, "r2") == NEW
 
 
+def test_what_cannot_be_removed_is_in_nobodys_way(host, build, monkeypatch):
+    """On NFS, a file that a web server reads is renamed instead, to a name that cannot be removed until that ends."""
+    first = stage(host, build("1", OLD), "r1")
+    (host.shared / "assets" / ASSETS / "fonts" / ".nfs0123").write_text("old font")
+    real = os.unlink
+
+    def unlink(path, **more):
+        if ".nfs" in str(path):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
+        real(path, **more)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    stage(host, build("2", NEW), "r2")
+    releases.prune(host, [first])
+    assert served(host, "r2") == {**NEW, "fonts/.nfs0123": "old font"}
+    monkeypatch.undo()
+    releases.prune(host, [])
+    assert served(host, "r2") == NEW
+
+
 @pytest.mark.parametrize("error", [errno.EXDEV, errno.EMLINK])
 def test_where_links_are_impossible_files_are_copied(host, build, monkeypatch, error):
     def fail(*_arguments, **_options):
