@@ -209,6 +209,27 @@ def test_what_is_not_for_a_program_to_decide_is_left_alone(host, port):
     assert "notes is no complete release" in found[1].what
 
 
+def test_a_file_system_of_its_own_for_releases_is_no_finding(host, port):
+    (host.releases / "lost+found").mkdir()
+    assert findings(host, Manager(host, "b"), port) == []
+
+
+def test_nobody_is_told_to_move_away_what_serves(host, port):
+    """The manifest of the live release was damaged; then somebody did what the finding says."""
+    (host.releases / "b" / ".release.json").write_text("")
+    (finding,) = findings(host, Manager(host, "b"), port)
+    assert "points to releases/b, which is no complete release" in finding.what
+    (host.releases / "b").rename(host.root / "b")
+    assert [finding.what for finding in findings(host, Manager(host, "b"), port)] == [finding.what]
+    (host.root / "b").rename(host.releases / "b")
+    host.link.unlink()
+    host.link.symlink_to("releases/a")
+    told = [finding for finding in findings(host, Manager(host, "b"), port) if "b is no complete" in finding.what]
+    assert [finding.remedy.startswith("look at it; unless something runs from it (fuser -v") for finding in told] == [
+        True
+    ]
+
+
 def test_an_environment_that_somebody_edited(host, port):
     host.states.record("b", "live", environment=env_file.fingerprint(host.release("b").environment))
     assert findings(host, Manager(host, "b"), port) == []
