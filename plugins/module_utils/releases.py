@@ -99,12 +99,20 @@ class Host:
         """See that the host was set up.
 
         Raises:
-            OperationError: a directory is missing.
+            OperationError: a directory is missing, or is where links in releases do not reach it.
         """
         missing = [str(path) for path in (self.releases, self.shared) if not path.is_dir()]
         if missing:
             raise OperationError(
                 f"{' and '.join(missing)} missing on this host", "run the setup playbook against it first"
+            )
+        # As the kernel follows them: from where releases really are.
+        beside = self.releases / os.pardir / self.shared.name
+        if not beside.exists() or not beside.samefile(self.shared):
+            raise OperationError(
+                f"{self.releases} is a link to {os.path.realpath(self.releases)}: links in releases lead to "
+                f"{os.path.realpath(beside)} from there, and not to {self.shared}",
+                f"mount what it leads to at {self.releases} in its place (mount --bind will do)",
             )
 
     def release(self, identifier: str) -> Release | None:

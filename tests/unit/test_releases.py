@@ -63,6 +63,22 @@ def test_a_link_to_no_complete_release_is_refused(host, target):
         host.live()
 
 
+def test_releases_from_where_shared_files_are_out_of_reach_are_refused(tmp_path, host):
+    """Somebody moved them to a larger disk: workers that start anew would find neither .env nor uploads."""
+    host.require()
+    host.releases.rename(tmp_path / "disk")
+    elsewhere = tmp_path / "elsewhere" / "releases"
+    elsewhere.parent.mkdir()
+    (tmp_path / "disk").rename(elsewhere)
+    host.releases.symlink_to(elsewhere)
+    with pytest.raises(OperationError, match=r"lead to .*/elsewhere/shared from there, and not to"):
+        host.require()
+    # All of it elsewhere is as good as all of it here.
+    host.shared.rename(elsewhere.parent / "shared")
+    host.shared.symlink_to(elsewhere.parent / "shared")
+    host.require()
+
+
 def test_staging_makes_a_complete_release(host, packed):
     release, changed = stage(host, packed)
     assert changed
