@@ -699,11 +699,21 @@ def _finish(
     (directory / MANIFEST).unlink(missing_ok=True)
     _write(directory / MANIFEST, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))
     if group is not None:
-        os.chown(directory, -1, grp.getgrnam(group).gr_gid)
+        os.chown(directory, -1, _group_id(group))
         os.chmod(directory, 0o750)
     else:
         os.chmod(directory, 0o755)
     release_assets.publish(directory, host.releases, host.shared, present, listing)
+
+
+def _group_id(group: str) -> int:
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError as error:
+        raise OperationError(
+            f"there is no group {group} on this host, which is to read the release",
+            "run the setup playbook against it, or correct app_group (app_release_group)",
+        ) from error
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -154,6 +154,13 @@ def test_an_unfinished_release_is_never_found(host):
     assert host.kept() == []
 
 
+def test_a_group_that_is_not_there_is_said(host, packed):
+    """The tree was restored to a host that was not set up, for instance."""
+    with pytest.raises(OperationError, match="there is no group no-such-group on this host"):
+        stage(host, packed, group="no-such-group")
+    assert os.listdir(host.releases) == []
+
+
 def test_no_space_is_said_before_anything_is_unpacked(host, packed, monkeypatch):
     real = os.statvfs(host.root)
 
