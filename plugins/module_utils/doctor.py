@@ -228,7 +228,13 @@ def _unconfirmed(host: Host, live: Release | None) -> Iterator[Finding]:
     order = deadman.read_order(host)
     if order is None:
         return
-    if live is not None and live.id == order.release:
+    if live is not None and live.id == order.release and host.release(order.previous) is None:
+        yield Finding(
+            f"release {live.id} is not confirmed, and this host cannot return to {order.previous} by itself: that is "
+            "no complete release here any more",
+            "wait for the deployment to end, or deploy the release again, which confirms it",
+        )
+    elif live is not None and live.id == order.release:
         yield Finding(
             f"release {live.id} is not confirmed: unless deployment {order.deployment} ends well, this host returns to "
             f"{order.previous} by itself",

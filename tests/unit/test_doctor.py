@@ -147,6 +147,17 @@ def test_of_two_timers_the_one_for_what_is_live_waits_again(host, port, monkeypa
     assert deadman.read_order(host) == first
 
 
+def test_a_host_that_cannot_return_is_not_said_to_do_so(host, port):
+    """Somebody removed the release before by hand."""
+    order = deadman.Order("d1", "b", "a", 300, str(host.root), "shop", "shop", "/etc/shop", {})
+    (host.root / ".deadman.json").write_text(json.dumps(order.__dict__))
+    (finding,) = findings(host, Manager(host, "b"), port)
+    assert "this host returns to a by itself" in finding.what
+    (host.releases / "a" / ".release.json").unlink()
+    (finding, _other) = findings(host, Manager(host, "b"), port)
+    assert "this host cannot return to a by itself" in finding.what
+
+
 def test_the_state_is_mended_as_a_deployment_would(host, port):
     """a is deployed again after b and killed right behind the link: that went forth, as the journal says."""
     deployments.append_record(host.journal, deployments.Record("d3", "deploy", "started", "a", "1"))
