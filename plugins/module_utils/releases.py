@@ -99,13 +99,20 @@ class Host:
         """See that the host was set up.
 
         Raises:
-            OperationError: a directory is missing, or is where links in releases do not reach it.
+            OperationError: a directory is missing, cannot be written to, or is where links in releases do not reach it.
         """
         missing = [str(path) for path in (self.releases, self.shared) if not path.is_dir()]
         if missing:
             raise OperationError(
                 f"{' and '.join(missing)} missing on this host", "run the setup playbook against it first"
             )
+        for path in (self.root, self.releases, self.shared):
+            if os.statvfs(path).f_flag & os.ST_RDONLY:
+                raise OperationError(
+                    f"{path} is on a file system that is mounted read-only",
+                    "see why: after an error of the disk the kernel does that (dmesg, journalctl -k), and such a host "
+                    "is better replaced; else mount -o remount,rw. What serves goes on serving",
+                )
         # As the kernel follows them: from where releases really are.
         beside = self.releases / os.pardir / self.shared.name
         if not beside.exists() or not beside.samefile(self.shared):

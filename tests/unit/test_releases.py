@@ -63,6 +63,17 @@ def test_a_link_to_no_complete_release_is_refused(host, target):
         host.live()
 
 
+def test_a_disk_that_became_read_only_is_said_before_anything_is_built(host, monkeypatch):
+    real = os.statvfs
+
+    class ReadOnly:
+        f_flag = os.ST_RDONLY | os.ST_RELATIME
+
+    monkeypatch.setattr(os, "statvfs", lambda path: ReadOnly if path == host.shared else real(path))
+    with pytest.raises(OperationError, match=rf"{host.shared} is on a file system that is mounted read-only"):
+        host.require()
+
+
 def test_releases_from_where_shared_files_are_out_of_reach_are_refused(tmp_path, host):
     """Somebody moved them to a larger disk: workers that start anew would find neither .env nor uploads."""
     host.require()
