@@ -10,6 +10,7 @@ import grp
 import json
 import os
 import posixpath
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ STATES = ".states"
 ENVIRONMENTS = "environments"
 #: In the lock, see ``deploy_locks``: ids of the dead deployments that it was taken over from, one after the other.
 TAKEN_OVER = "takenOver"
+#: How a difference ends that is about nothing but the owner, see release_files: after chown -R, all of them are.
+_OWNER = re.compile(r" belongs to user \d+, not \d+$")
 #: Room beyond the unpacked size: directory blocks, log lines and the journal while the deployment runs.
 SPACE_RESERVE = 64 * 1024 * 1024
 
@@ -495,6 +498,9 @@ def damaged(release: Release, problems: Sequence[str], remedy: str) -> str:
         problems: in what it differs.
         remedy: what to do.
     """
+    if all(_OWNER.search(line) for line in problems):
+        top = release.directory
+        remedy = f"chown -Rh {os.geteuid()} {top}, since nothing but the owner is another one; or else {remedy}"
     cause = f"release {release.id} is not what was built: {len(problems)} difference{'s'[: len(problems) != 1]}"
     return str(OperationError(cause, remedy, shown(problems)))
 

@@ -308,6 +308,18 @@ def test_an_environment_that_somebody_edited_on_the_host_is_damage(host, packed)
     assert (host.states.directory / "r1.json").stat().st_mode & 0o077 == 0
 
 
+def test_where_nothing_but_the_owner_was_changed_its_remedy_is_told(host, packed, monkeypatch):
+    """Somebody typed chown -R at night: no rollback is possible then, and this is what makes it so again."""
+    release, _changed = stage(host, packed)
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    lines = releases.damage(host, release)
+    told = releases.damaged(release, lines, "name another release")
+    assert f"What to do: chown -Rh 4711 {release.directory}, since nothing but the owner" in told
+    (release.directory / "server.js").write_text("other")
+    told = releases.damaged(release, releases.damage(host, release), "name another release")
+    assert "What to do: name another release" in told
+
+
 def test_an_environment_that_all_releases_share_says_nothing_of_one(host, packed):
     """The default of the role: the next deployment brings a changed variable to all of them."""
     shared = host.shared / ".env"
