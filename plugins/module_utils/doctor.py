@@ -27,6 +27,7 @@ from ansible_collections.roastify.ops.plugins.module_utils import (
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Pm2, Worker, strays
 from ansible_collections.roastify.ops.plugins.module_utils.releases import (
+    MANIFEST,
     SPACE_RESERVE,
     STAGING_PREFIX,
     Host,
@@ -227,7 +228,13 @@ def _unconfirmed(host: Host, live: Release | None) -> Iterator[Finding]:
     order = deadman.read_order(host)
     if order is None:
         return
-    if live is not None and live.id == order.release:
+    if live is not None and live.id == order.release and host.release(order.previous) is None:
+        yield Finding(
+            f"release {live.id} is not confirmed, and this host cannot return to {order.previous} by itself: that is "
+            "no complete release here any more",
+            "wait for the deployment to end, or deploy the release again, which confirms it",
+        )
+    elif live is not None and live.id == order.release:
         yield Finding(
             f"release {live.id} is not confirmed: unless deployment {order.deployment} ends well, this host returns to "
             f"{order.previous} by itself",
@@ -312,6 +319,8 @@ def _lock(host: Host) -> Iterator[Finding]:
 
 def _leftovers(host: Host, live: Release | None) -> Iterator[Finding]:
     kept = {release.id for release in host.kept()}
+    # That it is no complete release is told of the link: it may serve, and must not be moved away.
+    linked = Path(os.path.normpath(host.root / os.readlink(host.link))) if host.link.is_symlink() else None
     for path in sorted(host.releases.iterdir()) if host.releases.is_dir() else ():
         if path.name.startswith(STAGING_PREFIX):
             yield Finding(
@@ -319,10 +328,10 @@ def _leftovers(host: Host, live: Release | None) -> Iterator[Finding]:
                 "the next deployment removes it",
                 functools.partial(shutil.rmtree, path),
             )
-        elif path.name not in kept and not path.name.startswith("."):
+        elif path.name not in kept and not path.name.startswith(".") and path.name != "lost+found" and path != linked:
             yield Finding(
-                f"{path} is no complete release, and this collection did not make it",
-                f"look at it, then move it away: mv {path} /root/",
+                f"{path} is no complete release: no {MANIFEST} in it says that it is this one",
+                f"look at it; unless something runs from it (fuser -v {path}), move it away: mv {path} /root/",
             )
     for path in sorted(host.root.glob(f".{host.link.name}.*")):
         yield Finding(f"{path} was left by a switch that was killed", "it is never followed", path.unlink)
@@ -333,11 +342,14 @@ def _leftovers(host: Host, live: Release | None) -> Iterator[Finding]:
             host.settle,
         )
     owners = {path.name[: -len(".env")] for path in host.environments.glob("*.env")} if kept else set()
-    if owners - kept:
+    # What the link leads to may have been moved away, and come back.
+    but = linked.name if linked is not None else ""
+    gone = sorted(owner for owner in owners if owner != but and not (host.releases / owner).is_dir())
+    if gone:
         yield Finding(
-            f"environments of releases that are gone: {', '.join(sorted(owners - kept))}",
+            f"environments of releases that are gone: {', '.join(gone)}",
             "the next deployment removes them",
-            functools.partial(remove_environments, host),
+            functools.partial(remove_environments, host, but),
         )
 
 

@@ -13,7 +13,8 @@ all of them::
 
 Files are added when a release is staged, before it gets its name and on all hosts before any host switches; they are
 removed when no release has them any more. What is in the shared directory and in no release was left by a run that was
-killed, and goes with the next one.
+killed, and goes with the next one. That holds for the directories of assets alone: whatever else lies in
+``shared/assets`` belongs to the application or to people, who may have had that name before.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import os
 import posixpath
 import shutil
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -142,8 +143,8 @@ def publish(directory: Path, releases: Path, shared: Path, paths: Sequence[str],
     mine = {name: file for name, file in listing.files.items() if release_files.beneath(name, tuple(paths))}
     _refuse_collisions({name: file.sha256 for name, file in mine.items()}, claimed.files)
     # What no release has is in the way at most: a file, perhaps, where a directory is needed now.
-    _remove(shared / SHARED, claimed, mine)
     top = shared / SHARED
+    _remove(top, paths, claimed, mine)
     for path in paths:
         release_files.make_directories(shared, posixpath.join(SHARED, path))
     for name, file in mine.items():
@@ -164,21 +165,22 @@ def publish(directory: Path, releases: Path, shared: Path, paths: Sequence[str],
         _place(source, target)
 
 
-def remove_unclaimed(releases: Path, shared: Path) -> list[str]:
+def remove_unclaimed(releases: Path, shared: Path, left: Collection[str] = ()) -> list[str]:
     """Take away the shared assets that no release has any more.
 
     Args:
         releases: the directory that holds the releases.
         shared: the shared directory of the host.
+        left: directories of assets that releases had which are gone now.
 
     Returns:
         Their paths beneath the directory of shared assets; none where a release could not be asked what it has.
     """
     top = shared / SHARED
-    return _remove(top, claims(releases), {}) if top.is_dir() else []
+    return _remove(top, left, claims(releases), {}) if top.is_dir() else []
 
 
-def _remove(top: Path, claimed: Claims, also: Mapping[str, object]) -> list[str]:
+def _remove(top: Path, left: Collection[str], claimed: Claims, also: Mapping[str, object]) -> list[str]:
     if claimed.unreadable:
         return []
     wanted = {*claimed.files, *also}
@@ -186,21 +188,33 @@ def _remove(top: Path, claimed: Claims, also: Mapping[str, object]) -> list[str]
     for name in [*wanted, *claimed.directories]:
         directories.update(release_files.parents(name))
     removed: list[str] = []
-    for parent, names, files in os.walk(top, topdown=False):
-        relative = os.path.relpath(parent, top)
-        prefix = "" if relative == "." else relative + "/"
-        for name in files:
-            if prefix + name not in wanted:
-                os.unlink(os.path.join(parent, name))
-                removed.append(prefix + name)
-        for name in names:
-            path = os.path.join(parent, name)
-            if os.path.islink(path):
-                os.unlink(path)
-                removed.append(prefix + name)
-            elif prefix + name not in directories:
-                # Everything in it is gone by now.
-                os.rmdir(path)
+
+    def unlink(name: str) -> None:
+        # Best effort: on NFS, a file that is being read goes by another name until that ends, and refuses to go.
+        with contextlib.suppress(OSError):
+            os.unlink(top / name)
+            removed.append(name)
+
+    for base in sorted({*left, *claimed.directories}):
+        above = [*release_files.parents(base)]
+        for name in [*reversed(above), base]:
+            if os.path.islink(top / name):  # nothing of ours, and nobody knows where it leads
+                unlink(name)
+        for parent, names, files in os.walk(top / base, topdown=False):
+            prefix = os.path.relpath(parent, top) + "/"
+            for name in files:
+                if prefix + name not in wanted:
+                    unlink(prefix + name)
+            for name in names:
+                if os.path.islink(os.path.join(parent, name)):
+                    unlink(prefix + name)
+                elif prefix + name not in directories:
+                    with contextlib.suppress(OSError):  # everything that could go is gone by now
+                        os.rmdir(os.path.join(parent, name))
+        for name in [base, *above]:
+            if name not in directories:
+                with contextlib.suppress(OSError):  # it was never made, or something else is in it
+                    os.rmdir(top / name)
     return sorted(removed)
 
 

@@ -10,6 +10,7 @@ import grp
 import json
 import os
 import posixpath
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ STATES = ".states"
 ENVIRONMENTS = "environments"
 #: In the lock, see ``deploy_locks``: ids of the dead deployments that it was taken over from, one after the other.
 TAKEN_OVER = "takenOver"
+#: How a difference ends that is about nothing but the owner, see release_files: after chown -R, all of them are.
+_OWNER = re.compile(r" belongs to user \d+, not \d+$")
 #: Room beyond the unpacked size: directory blocks, log lines and the journal while the deployment runs.
 SPACE_RESERVE = 64 * 1024 * 1024
 
@@ -99,12 +102,27 @@ class Host:
         """See that the host was set up.
 
         Raises:
-            OperationError: a directory is missing.
+            OperationError: a directory is missing, cannot be written to, or is where links in releases do not reach it.
         """
         missing = [str(path) for path in (self.releases, self.shared) if not path.is_dir()]
         if missing:
             raise OperationError(
                 f"{' and '.join(missing)} missing on this host", "run the setup playbook against it first"
+            )
+        for path in (self.root, self.releases, self.shared):
+            if os.statvfs(path).f_flag & os.ST_RDONLY:
+                raise OperationError(
+                    f"{path} is on a file system that is mounted read-only",
+                    "see why: after an error of the disk the kernel does that (dmesg, journalctl -k), and such a host "
+                    "is better replaced; else mount -o remount,rw. What serves goes on serving",
+                )
+        # As the kernel follows them: from where releases really are.
+        beside = self.releases / os.pardir / self.shared.name
+        if not beside.exists() or not beside.samefile(self.shared):
+            raise OperationError(
+                f"{self.releases} is a link to {os.path.realpath(self.releases)}: links in releases lead to "
+                f"{os.path.realpath(beside)} from there, and not to {self.shared}",
+                f"mount what it leads to at {self.releases} in its place (mount --bind will do)",
             )
 
     def release(self, identifier: str) -> Release | None:
@@ -432,7 +450,7 @@ def stage(
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         with contextlib.suppress(OSError):
-            release_assets.remove_unclaimed(host.releases, host.shared)
+            release_assets.remove_unclaimed(host.releases, host.shared, assets)
         raise
     sync_directory(host.releases)
     release = Release(identifier, final, manifest)
@@ -480,6 +498,9 @@ def damaged(release: Release, problems: Sequence[str], remedy: str) -> str:
         problems: in what it differs.
         remedy: what to do.
     """
+    if all(_OWNER.search(line) for line in problems):
+        top = release.directory
+        remedy = f"chown -Rh {os.geteuid()} {top}, since nothing but the owner is another one; or else {remedy}"
     cause = f"release {release.id} is not what was built: {len(problems)} difference{'s'[: len(problems) != 1]}"
     return str(OperationError(cause, remedy, shown(problems)))
 
@@ -691,11 +712,21 @@ def _finish(
     (directory / MANIFEST).unlink(missing_ok=True)
     _write(directory / MANIFEST, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))
     if group is not None:
-        os.chown(directory, -1, grp.getgrnam(group).gr_gid)
+        os.chown(directory, -1, _group_id(group))
         os.chmod(directory, 0o750)
     else:
         os.chmod(directory, 0o755)
     release_assets.publish(directory, host.releases, host.shared, present, listing)
+
+
+def _group_id(group: str) -> int:
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError as error:
+        raise OperationError(
+            f"there is no group {group} on this host, which is to read the release",
+            "run the setup playbook against it, or correct app_group (app_release_group)",
+        ) from error
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -724,16 +755,25 @@ def remove_environments(host: Host, but: str = "") -> list[str]:
     return gone
 
 
-def _remove_unfinished(host: Host) -> None:
-    """Take away what a killed run left; the deployment lock says that no other run is at it."""
+def _remove_unfinished(host: Host) -> list[str]:
+    """Take away what a killed run left; the deployment lock says that no other run is at it.
+
+    Returns:
+        What could not be removed, and why. It stays until the next time: nothing ever follows such a name.
+    """
+    stays: list[str] = []
     for name in os.listdir(host.releases):
         if name.startswith(STAGING_PREFIX):
-            shutil.rmtree(host.releases / name)
+            try:
+                shutil.rmtree(host.releases / name)
+            except OSError as error:
+                stays.append(f"{host.releases / name}: {error}")
     remove_temporary(host.states.directory / "*.json")
     remove_temporary(host.environments / "*.env")
     with exclusively(host.root):  # others may be trying to get the lock
         for path in (host.link, host.lock, host.journal, host.order):
             remove_temporary(path)
+    return stays
 
 
 def prunable(host: Host, keep: int) -> list[Release]:
@@ -767,7 +807,7 @@ def prunable(host: Host, keep: int) -> list[Release]:
     return candidates[:surplus]
 
 
-def prune(host: Host, doomed: Sequence[Release]) -> None:
+def prune(host: Host, doomed: Sequence[Release]) -> list[str]:
     """Remove releases, what killed runs left, and the environments and assets of releases that are gone.
 
     Each is renamed first, so that a half-removed one can't be mistaken for a release.
@@ -775,13 +815,22 @@ def prune(host: Host, doomed: Sequence[Release]) -> None:
     Args:
         host: where.
         doomed: what ``prunable`` named.
+
+    Returns:
+        What could not be removed, and why: somebody made it immutable, for instance, or mounted something in it. A
+        deployment that serves well has not failed for that.
     """
-    _remove_unfinished(host)
+    assets = {name for release in doomed for name in release_files.place(release.directory, release.manifest).assets}
+    stays: list[str] = []
     for release in doomed:
-        going = host.releases / f"{STAGING_PREFIX}{release.id}.removing"
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(release.directory, going)
-            shutil.rmtree(going)
+        try:
+            os.rename(release.directory, host.releases / f"{STAGING_PREFIX}{release.id}.removing")
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            stays.append(f"{release.directory}: {error}")
+    stays += _remove_unfinished(host)
     remove_environments(host)
-    release_assets.remove_unclaimed(host.releases, host.shared)
+    release_assets.remove_unclaimed(host.releases, host.shared, assets)
     host.states.forget_all_but(release.id for release in host.kept())
+    return stays

@@ -216,14 +216,18 @@ def see_that_it_is_live(host, options):
 
 
 def finish(host, options, dry_run):
-    """Write the ending down, prune after a success, give the lock back; what was written and what was pruned."""
+    """Write the ending down, prune after a success, give the lock back.
+
+    Returns:
+        What was written, what was pruned, and what could not be removed.
+    """
     record = ending(host, options)
     holder = (deploy_locks.read_lock(host) or {}).get("deploymentId")
     if holder not in (None, options["deployment"]):
         # Another deployment is at work by now: its reserve, its environment and its states are not ours to touch.
         if record is not None and not dry_run:
             deployments.append_record(host.journal, record)
-        return record, []
+        return record, [], []
     if not dry_run:
         if options["status"] == deployments.FAILED:
             reserve.give(host.root)
@@ -238,10 +242,12 @@ def finish(host, options, dry_run):
             told.append(left_behind(record))
         deployments.append_record(host.journal, *told)
     doomed = releases.prunable(host, options["keep"]) if options["status"] == deployments.SUCCEEDED else []
+    stays = []
     if not dry_run:
-        releases.prune(host, doomed)
+        stays = releases.prune(host, doomed)
+        doomed = [release for release in doomed if host.release(release.id) is None]
         deploy_locks.release(host, options["deployment"])
-    return record, doomed
+    return record, doomed, stays
 
 
 def main():
@@ -270,10 +276,12 @@ def main():
             if not module.check_mode:
                 see_that_it_is_live(host, options)
                 host.settle()
-            record, doomed = finish(host, options, module.check_mode)
+            record, doomed, stays = finish(host, options, module.check_mode)
             live = host.live()
     except (OperationError, OSError) as error:
         module.fail_json(msg=f"Ending deployment {options['deployment']} failed: {error}")
+    if stays:
+        module.warn(f"Not removed, until the next deployment tries again: {'; '.join(stays)}")
     removed = "".join(f"release {release.id}\n" for release in doomed)
     module.exit_json(
         changed=record is not None or bool(doomed),

@@ -147,6 +147,17 @@ def test_of_two_timers_the_one_for_what_is_live_waits_again(host, port, monkeypa
     assert deadman.read_order(host) == first
 
 
+def test_a_host_that_cannot_return_is_not_said_to_do_so(host, port):
+    """Somebody removed the release before by hand."""
+    order = deadman.Order("d1", "b", "a", 300, str(host.root), "shop", "shop", "/etc/shop", {})
+    (host.root / ".deadman.json").write_text(json.dumps(order.__dict__))
+    (finding,) = findings(host, Manager(host, "b"), port)
+    assert "this host returns to a by itself" in finding.what
+    (host.releases / "a" / ".release.json").unlink()
+    (finding, _other) = findings(host, Manager(host, "b"), port)
+    assert "this host cannot return to a by itself" in finding.what
+
+
 def test_the_state_is_mended_as_a_deployment_would(host, port):
     """a is deployed again after b and killed right behind the link: that went forth, as the journal says."""
     deployments.append_record(host.journal, deployments.Record("d3", "deploy", "started", "a", "1"))
@@ -207,6 +218,27 @@ def test_what_is_not_for_a_program_to_decide_is_left_alone(host, port):
     assert [finding.repair for finding in found] == [None, None]
     assert "the environment of the live release b is missing" in found[0].what
     assert "notes is no complete release" in found[1].what
+
+
+def test_a_file_system_of_its_own_for_releases_is_no_finding(host, port):
+    (host.releases / "lost+found").mkdir()
+    assert findings(host, Manager(host, "b"), port) == []
+
+
+def test_nobody_is_told_to_move_away_what_serves(host, port):
+    """The manifest of the live release was damaged; then somebody did what the finding says."""
+    (host.releases / "b" / ".release.json").write_text("")
+    (finding,) = findings(host, Manager(host, "b"), port)
+    assert "points to releases/b, which is no complete release" in finding.what
+    (host.releases / "b").rename(host.root / "b")
+    assert [finding.what for finding in findings(host, Manager(host, "b"), port)] == [finding.what]
+    (host.root / "b").rename(host.releases / "b")
+    host.link.unlink()
+    host.link.symlink_to("releases/a")
+    told = [finding for finding in findings(host, Manager(host, "b"), port) if "b is no complete" in finding.what]
+    assert [finding.remedy.startswith("look at it; unless something runs from it (fuser -v") for finding in told] == [
+        True
+    ]
 
 
 def test_an_environment_that_somebody_edited(host, port):

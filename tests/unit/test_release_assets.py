@@ -182,6 +182,59 @@ def test_nothing_is_removed_where_a_release_cannot_say_what_it_has(host, build, 
     assert served(host, "r1").items() >= OLD.items()
 
 
+@pytest.mark.parametrize("links", [{".env": ".env"}, {".env": ".env", "public/pictures": "assets"}])
+def test_what_the_application_keeps_under_that_name_is_not_ours(host, build, links):
+    """An application without app_assets may have had a directory shared/assets of its own for years."""
+    picture = host.shared / "assets/2019/picture.jpg"
+    picture.parent.mkdir(parents=True)
+    picture.write_text("data")
+    packed = build("1", OLD)
+    release, _changed = releases.stage(host, "r1", packed.path, packed.sha256, links, None)
+    releases.prune(host, [])
+    assert picture.read_text() == "data"
+    with pytest.raises(OperationError):
+        releases.stage(host, "r2", packed.path, "0" * 64, links, None)
+    assert picture.read_text() == "data"
+    # It begins to have assets, and has none any more.
+    second = stage(host, build("2", NEW), "r2")
+    releases.prune(host, [second])
+    releases.prune(host, [release])
+    assert [str(path.relative_to(host.shared)) for path in host.shared.rglob("*") if path.is_file()] == [
+        "assets/2019/picture.jpg"
+    ]
+
+
+def test_a_link_in_place_of_a_directory_is_taken_away_and_what_it_leads_to_stays(tmp_path, host, build):
+    stage(host, build("1", OLD), "r1")
+    (tmp_path / "elsewhere/dist/assets").mkdir(parents=True)
+    (tmp_path / "elsewhere/dist/assets/data").write_text("data")
+    shutil.rmtree(host.shared / "assets/frontend")
+    (host.shared / "assets/frontend").symlink_to(tmp_path / "elsewhere")
+    stage(host, build("2", NEW), "r2")
+    assert os.listdir(tmp_path / "elsewhere/dist/assets") == ["data"]
+    assert served(host, "r2") == NEW
+
+
+def test_what_cannot_be_removed_is_in_nobodys_way(host, build, monkeypatch):
+    """On NFS, a file that a web server reads is renamed instead, to a name that cannot be removed until that ends."""
+    first = stage(host, build("1", OLD), "r1")
+    (host.shared / "assets" / ASSETS / "fonts" / ".nfs0123").write_text("old font")
+    real = os.unlink
+
+    def unlink(path, **more):
+        if ".nfs" in str(path):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
+        real(path, **more)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    stage(host, build("2", NEW), "r2")
+    releases.prune(host, [first])
+    assert served(host, "r2") == {**NEW, "fonts/.nfs0123": "old font"}
+    monkeypatch.undo()
+    releases.prune(host, [])
+    assert served(host, "r2") == NEW
+
+
 @pytest.mark.parametrize("error", [errno.EXDEV, errno.EMLINK])
 def test_where_links_are_impossible_files_are_copied(host, build, monkeypatch, error):
     def fail(*_arguments, **_options):

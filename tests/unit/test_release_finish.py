@@ -1,6 +1,8 @@
 """How a deployment is recorded as ended, on a host."""
 
+import errno
 import json
+import os
 
 import pytest
 from ansible_collections.roastify.ops.plugins.module_utils import deploy_locks, deployments, releases
@@ -198,6 +200,23 @@ def test_what_was_healed_is_not_told_for_something_else(host):
         host.journal, deployments.Record("d2", "deploy", "started", "b", "b", previousRelease="b")
     )
     assert end(host, "succeeded", deployment="d2").previousRelease == "b"
+
+
+def test_what_cannot_be_removed_makes_no_failure_of_a_success(host, monkeypatch):
+    """A fleet that serves well would return for it."""
+
+    def rmtree(path):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
+
+    monkeypatch.setattr(releases.shutil, "rmtree", rmtree)
+    serve_z_before(host)
+    options = {"deployment": "d1", "action": "deploy", "status": "succeeded", "release": "b", "version": None}
+    more = {"reason": None, "deployed_by": "ann", "confirm": False, "tried": True, "keep": 2}
+    record, pruned, stays = release_finish.finish(host, {**options, **more}, dry_run=False)
+    assert (record.status, [release.id for release in pruned]) == ("succeeded", ["z"])
+    assert len(stays) == 1
+    assert "Device or resource busy" in stays[0]
+    assert deploy_locks.read_lock(host) is None
 
 
 def test_what_is_not_live_is_no_success(host):

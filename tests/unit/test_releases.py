@@ -1,5 +1,6 @@
 """Releases on a host: which is live, how one is staged, which ones may go."""
 
+import errno
 import json
 import os
 
@@ -60,6 +61,33 @@ def test_a_link_to_no_complete_release_is_refused(host, target):
     host.link.symlink_to(target)
     with pytest.raises(OperationError, match="no complete release"):
         host.live()
+
+
+def test_a_disk_that_became_read_only_is_said_before_anything_is_built(host, monkeypatch):
+    real = os.statvfs
+
+    class ReadOnly:
+        f_flag = os.ST_RDONLY | os.ST_RELATIME
+
+    monkeypatch.setattr(os, "statvfs", lambda path: ReadOnly if path == host.shared else real(path))
+    with pytest.raises(OperationError, match=rf"{host.shared} is on a file system that is mounted read-only"):
+        host.require()
+
+
+def test_releases_from_where_shared_files_are_out_of_reach_are_refused(tmp_path, host):
+    """Somebody moved them to a larger disk: workers that start anew would find neither .env nor uploads."""
+    host.require()
+    host.releases.rename(tmp_path / "disk")
+    elsewhere = tmp_path / "elsewhere" / "releases"
+    elsewhere.parent.mkdir()
+    (tmp_path / "disk").rename(elsewhere)
+    host.releases.symlink_to(elsewhere)
+    with pytest.raises(OperationError, match=r"lead to .*/elsewhere/shared from there, and not to"):
+        host.require()
+    # All of it elsewhere is as good as all of it here.
+    host.shared.rename(elsewhere.parent / "shared")
+    host.shared.symlink_to(elsewhere.parent / "shared")
+    host.require()
 
 
 def test_staging_makes_a_complete_release(host, packed):
@@ -137,6 +165,13 @@ def test_an_unfinished_release_is_never_found(host):
     assert host.kept() == []
 
 
+def test_a_group_that_is_not_there_is_said(host, packed):
+    """The tree was restored to a host that was not set up, for instance."""
+    with pytest.raises(OperationError, match="there is no group no-such-group on this host"):
+        stage(host, packed, group="no-such-group")
+    assert os.listdir(host.releases) == []
+
+
 def test_no_space_is_said_before_anything_is_unpacked(host, packed, monkeypatch):
     real = os.statvfs(host.root)
 
@@ -209,6 +244,29 @@ def test_pruning_removes_releases(host):
     assert os.listdir(host.releases) == ["b"]
 
 
+def test_what_cannot_be_removed_is_in_nobodys_way(host, packed, monkeypatch):
+    """Somebody made it immutable, or mounted something in it; the release that has just gone live serves well."""
+    for name in ("a", "b", "c"):
+        complete(host, name)
+    rename, rmtree = os.rename, releases.shutil.rmtree
+
+    def refused(path):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+
+    monkeypatch.setattr(os, "rename", lambda old, new: refused(old) if old.name == "a" else rename(old, new))
+    monkeypatch.setattr(
+        releases.shutil, "rmtree", lambda path, **more: refused(path) if "b.removing" in str(path) else rmtree(path)
+    )
+    stays = releases.prune(host, host.kept())
+    assert [line.partition(": ")[0] for line in stays] == [
+        f"{host.releases}/a",
+        f"{host.releases}/.staging-b.removing",
+    ]
+    assert sorted(os.listdir(host.releases)) == [".staging-b.removing", "a"]
+    release, _changed = stage(host, packed)
+    assert releases.damage(host, release) == []
+
+
 def test_what_killed_processes_were_about_to_put_in_place_goes_with_the_next_run(tmp_path):
     host = releases.Host(str(tmp_path / "shop"))
     for directory in (host.releases, host.environments, host.states.directory):
@@ -248,6 +306,18 @@ def test_an_environment_that_somebody_edited_on_the_host_is_damage(host, packed)
     assert releases.damage(host, host.release("r1")) == [".env is not what was installed with the release"]
     assert "a secret" not in (host.states.directory / "r1.json").read_text()
     assert (host.states.directory / "r1.json").stat().st_mode & 0o077 == 0
+
+
+def test_where_nothing_but_the_owner_was_changed_its_remedy_is_told(host, packed, monkeypatch):
+    """Somebody typed chown -R at night: no rollback is possible then, and this is what makes it so again."""
+    release, _changed = stage(host, packed)
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    lines = releases.damage(host, release)
+    told = releases.damaged(release, lines, "name another release")
+    assert f"What to do: chown -Rh 4711 {release.directory}, since nothing but the owner" in told
+    (release.directory / "server.js").write_text("other")
+    told = releases.damaged(release, releases.damage(host, release), "name another release")
+    assert "What to do: name another release" in told
 
 
 def test_an_environment_that_all_releases_share_says_nothing_of_one(host, packed):
