@@ -133,6 +133,14 @@ def test_an_unreachable_host_stops_the_fleet(fleet):
     assert "away" in output and "UNREACHABLE" in output
 
 
+def test_a_rollback_says_how_to_go_on_without_a_host_that_does_not_answer(fleet):
+    fleet.hosts["away"] = {"ansible_host": "127.0.0.1", "ansible_port": 1}
+    status, output = fleet.run("rollback.yml")
+    assert status != 0
+    assert "Nothing was changed. away did not answer in this run; see above." in output
+    assert "--limit 'app,!away'" in output
+
+
 def test_a_missing_artifact(fleet):
     status, output = fleet.run("deploy.yml", release_artifact=str(fleet.directory / "gone.tar.gz"))
     assert status != 0
