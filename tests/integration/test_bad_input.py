@@ -49,7 +49,7 @@ class Fleet:
         (self.root / "releases").rmdir()
         (self.configuration / "pm2.environment").unlink()
 
-    def run(self, playbook, **extra):
+    def run(self, playbook, *options, **extra):
         """Exit code and output of a playbook, which must change nothing."""
         variables = {
             "app_name": "shop",
@@ -76,7 +76,7 @@ class Fleet:
             mapping.symlink_to(CHECKOUT / "inventories" / "mapping.yml")
         before = self.tree()
         outcome = subprocess.run(
-            [BIN / "ansible-playbook", playbook, "-i", inventory, "-e", json.dumps(extra)],
+            [BIN / "ansible-playbook", playbook, "-i", inventory, "-e", json.dumps(extra), *options],
             cwd=CHECKOUT,
             env={**os.environ, "PATH": f"{BIN}:{NODE}:{os.environ['PATH']}", "ANSIBLE_NOCOLOR": "1"},
             stdin=subprocess.DEVNULL,
@@ -133,6 +133,14 @@ def test_an_unreachable_host_stops_the_fleet(fleet):
     assert "away" in output and "UNREACHABLE" in output
 
 
+def test_a_rollback_says_how_to_go_on_without_a_host_that_does_not_answer(fleet):
+    fleet.hosts["away"] = {"ansible_host": "127.0.0.1", "ansible_port": 1}
+    status, output = fleet.run("rollback.yml")
+    assert status != 0
+    assert "Nothing was changed. away did not answer in this run; see above." in output
+    assert "--limit 'app,!away'" in output
+
+
 def test_a_missing_artifact(fleet):
     status, output = fleet.run("deploy.yml", release_artifact=str(fleet.directory / "gone.tar.gz"))
     assert status != 0
@@ -145,6 +153,23 @@ def test_a_damaged_artifact(fleet, packed):
     status, output = fleet.run("deploy.yml", release_artifact=packed.path)
     assert status != 0
     assert "it is damaged or was replaced. Fetch or build it again." in output
+
+
+def test_check_mode_ends_where_the_artifact_would_have_to_be_built(fleet, tmp_path):
+    """Of what is not there, neither size nor digest is known: that is no failure."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "package.json").write_text(json.dumps({"name": "shop", "version": "1.0.0"}))
+    (source / "package-lock.json").write_text("{}")
+    given = {"app_source": str(source), "app_build_destination": str(tmp_path / "artifacts")}
+    status, output = fleet.run("deploy.yml", "--check", "--diff", **given)
+    assert status == 0, output
+    assert "Check mode ends here: 1.0.0 (unversioned) is not built yet, and check mode builds nothing." in output
+    assert "playbooks/build.yml" in output
+    # What stands in the way is told all the same.
+    fleet.environment["PORT"] = "many"
+    status, output = fleet.run("deploy.yml", "--check", **given)
+    assert status != 0 and "Nothing was changed." in output and "PORT" in output
 
 
 def test_an_artifact_that_does_not_fit(fleet, packed):
