@@ -22,10 +22,10 @@ def problems(info: Mapping[str, Any], manifest: Mapping[str, Any]) -> list[str]:
 
     Args:
         info: of the host, as module release_info gives it.
-        manifest: of the artifact.
+        manifest: of the artifact; in check mode it may not be built, and then nobody knows what room it needs.
     """
     found = []
-    if not _is_here(info, manifest):
+    if _is_built(manifest) and not _is_here(info, manifest):
         wanted = _bytes_wanted(manifest)
         if info["free_bytes"] <= wanted:
             found.append(
@@ -157,8 +157,8 @@ def _row(
     elif _is_here(info, manifest):
         action = "share files, switch"
     else:
-        action = "transfer, switch"
-    needed = 0 if _is_here(info, manifest) else _bytes_wanted(manifest) // _MEBIBYTE
+        action = "transfer, switch" if _is_built(manifest) else "build, transfer, switch"
+    needed = _bytes_wanted(manifest) // _MEBIBYTE if _is_built(manifest) else None
     return {
         "host": host,
         "serves": live.get("version"),
@@ -166,14 +166,18 @@ def _row(
         "to do": action,
         "batch": batch,
         "MiB free": info["free_bytes"] // _MEBIBYTE,
-        "MiB needed": needed,
+        "MiB needed": 0 if _is_here(info, manifest) else needed,
         "Node.js": info["node_version"],
         "lock": (info["lock"] or {}).get("holder"),
     }
 
 
+def _is_built(manifest: Mapping[str, Any]) -> bool:
+    return "sha256" in manifest
+
+
 def _is_here(info: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
-    return any(kept["sha256"] == manifest["sha256"] and is_whole(kept) for kept in info["kept"])
+    return any(kept["sha256"] == manifest.get("sha256") and is_whole(kept) for kept in info["kept"])
 
 
 def _bytes_wanted(manifest: Mapping[str, Any]) -> int:

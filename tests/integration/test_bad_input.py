@@ -5,6 +5,7 @@ The playbooks run for real, against this machine as the application host, in a d
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -155,7 +156,7 @@ def test_a_damaged_artifact(fleet, packed):
     assert "it is damaged or was replaced. Fetch or build it again." in output
 
 
-def test_check_mode_ends_where_the_artifact_would_have_to_be_built(fleet, tmp_path):
+def test_check_mode_plans_what_would_have_to_be_built_and_ends_there(fleet, tmp_path):
     """Of what is not there, neither size nor digest is known: that is no failure."""
     source = tmp_path / "source"
     source.mkdir()
@@ -164,6 +165,7 @@ def test_check_mode_ends_where_the_artifact_would_have_to_be_built(fleet, tmp_pa
     given = {"app_source": str(source), "app_build_destination": str(tmp_path / "artifacts")}
     status, output = fleet.run("deploy.yml", "--check", "--diff", **given)
     assert status == 0, output
+    assert re.search(r" here - - build, transfer, switch 1 \d+ - ", output), output
     assert "Check mode ends here: 1.0.0 (unversioned) is not built yet, and check mode builds nothing." in output
     assert "playbooks/build.yml" in output
     # What stands in the way is told all the same.

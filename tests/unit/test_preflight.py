@@ -24,6 +24,14 @@ def test_a_release_that_fits():
     assert preflight.problems(host(free_files=-1), MANIFEST) == []
 
 
+def test_what_check_mode_would_have_to_build_is_planned_as_far_as_it_is_known():
+    unbuilt = {"name": "shop", "version": "1.1.0", "commit": "abc", "sourceDigest": "def"}
+    assert preflight.problems(host(free_bytes=0), unbuilt) == []
+    info = {"free_files": 9, **host()}
+    (row,) = preflight.plan({"app1": info}, unbuilt, "r2", [["app1"]])
+    assert (row["to do"], row["MiB needed"]) == ("build, transfer, switch", None)
+
+
 def test_hosts_that_were_lost_are_missed():
     assert preflight.lost_hosts(["app1", "app2"], ["app1", "app2"]) == []
     (told,) = preflight.lost_hosts(["app1", "app2", "app3"], ["app2"], "app")
