@@ -114,6 +114,11 @@ lock:
   description: Who is deploying; null if nobody is.
   returned: always
   type: dict
+lock_problem:
+  description: >-
+    Why a deployment would not get the lock, with its remedy; null if it would, be it from one that is known to be dead.
+  returned: always
+  type: str
 health:
   description: Answer of the live port; null before the first deployment.
   returned: always

@@ -139,7 +139,12 @@ def deploy_kept(tmp_path: Path) -> Any:
             root = tmp_path / f"app{number}"
             root.mkdir()
             older = {**ONE, "schemaObstacle": None if identifier == "r1" else OBSTACLE}
-            info = {"live": releases.get(identifier), "kept": [older, TWO, TWO_AGAIN], "clock_skew": 0}
+            info = {
+                "live": releases.get(identifier),
+                "kept": [older, TWO, TWO_AGAIN],
+                "clock_skew": 0,
+                "lock_problem": None,
+            }
             (root / "info.json").write_text(json.dumps({**info, "health": {"healthy": True}}))
             hosts[root.name] = {"ansible_connection": "local", "app_release_root": str(root)}
         if lost:
