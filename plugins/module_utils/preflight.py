@@ -158,7 +158,10 @@ def _row(
         action = "share files, switch"
     else:
         action = "transfer, switch" if _is_built(manifest) else "build, transfer, switch"
-    needed = _bytes_wanted(manifest) // _MEBIBYTE if _is_built(manifest) else None
+    # What a host keeps has no size: it needs no room again.
+    needed = 0 if _is_here(info, manifest) else None
+    if needed is None and _is_built(manifest):
+        needed = _bytes_wanted(manifest) // _MEBIBYTE
     return {
         "host": host,
         "serves": live.get("version"),
@@ -166,7 +169,7 @@ def _row(
         "to do": action,
         "batch": batch,
         "MiB free": info["free_bytes"] // _MEBIBYTE,
-        "MiB needed": 0 if _is_here(info, manifest) else needed,
+        "MiB needed": needed,
         "Node.js": info["node_version"],
         "lock": (info["lock"] or {}).get("holder"),
     }

@@ -32,6 +32,14 @@ def test_what_check_mode_would_have_to_build_is_planned_as_far_as_it_is_known():
     assert (row["to do"], row["MiB needed"]) == ("build, transfer, switch", None)
 
 
+def test_what_is_kept_by_all_hosts_has_no_size_and_is_planned_all_the_same():
+    kept = {"id": "r0", "sha256": "old", "version": "0.9.0"}
+    info = {"free_files": 9, **host(kept=[{"id": "r1", "sha256": "live"}, kept])}
+    assert preflight.problems(info, kept) == []
+    (row,) = preflight.plan({"app1": info}, kept, "r2", [["app1"]])
+    assert (row["to do"], row["MiB needed"]) == ("share files, switch", 0)
+
+
 def test_hosts_that_were_lost_are_missed():
     assert preflight.lost_hosts(["app1", "app2"], ["app1", "app2"]) == []
     (told,) = preflight.lost_hosts(["app1", "app2", "app3"], ["app2"], "app")
