@@ -91,14 +91,36 @@ TICK = 1.0
 REDRAW = 0.1
 
 
-class _Screen:
-    """Standard output or error while there may be a live line: whatever is written, the live line goes first.
+class _Output:
+    """Standard output or error that may lose its reader or its room (a pipe that was closed, a full disk).
+
+    Ansible would end there, in the middle of a deployment and without what returns the fleet to what served before.
+    """
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def write(self, text):
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self):
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+
+class _Screen(_Output):
+    """The same while there may be a live line: whatever is written, the live line goes first.
 
     It takes no lock: Display holds its own while it writes, and a second one could wait for the first.
     """
 
     def __init__(self, stream, shared):
-        self._stream = stream
+        super().__init__(stream)
         self._shared = shared
 
     def write(self, text):
@@ -108,10 +130,7 @@ class _Screen:
         elif self._shared["live"] and text:
             self._shared["live"] = False
             text = ERASE + text
-        return self._stream.write(text)
-
-    def __getattr__(self, name):
-        return getattr(self._stream, name)
+        return super().write(text)
 
 
 class CallbackModule(DefaultCallback):
@@ -123,6 +142,7 @@ class CallbackModule(DefaultCallback):
 
     def __init__(self):
         super().__init__()
+        sys.stdout, sys.stderr = _Output(sys.stdout), _Output(sys.stderr)
         if self._display.verbosity:
             # Whoever asks for more gets all that the default callback shows, in its form.
             for name in [name for name in vars(type(self)) if name.startswith("v2_")]:
@@ -341,8 +361,7 @@ class CallbackModule(DefaultCallback):
             self._display.display(line.text, color=getattr(constants, color) if color and line.text else None)
         if lines:
             # Ansible leaves this to the end, which is too late for whoever follows a log.
-            with contextlib.suppress(OSError):
-                sys.stdout.flush()
+            sys.stdout.flush()
         self._draw(anew=bool(lines))
 
     # -- the live line --------------------------------------------------------------------------------
@@ -363,8 +382,7 @@ class CallbackModule(DefaultCallback):
         if self._streams:
             if self._shared["live"]:
                 self._display.display(ERASE, screen_only=True, newline=False)
-                with contextlib.suppress(OSError):
-                    sys.stdout.flush()
+                sys.stdout.flush()
             sys.stdout, sys.stderr = self._streams
             self._streams = None
 
@@ -378,8 +396,7 @@ class CallbackModule(DefaultCallback):
         if text:
             self._drawn = now
             self._display.display(ERASE + text, screen_only=True, newline=False)
-            with contextlib.suppress(OSError):
-                sys.stdout.flush()
+            sys.stdout.flush()
 
     def _tick(self, stop):
         heartbeat = self.get_option("heartbeat")

@@ -35,8 +35,9 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(verdict) is V(leave) where somebody is left, V(stay) where nobody serves at all, and V(stop) where nobody would
-      serve any more, the load balancer does not answer or the name of a host in the batch is not known.
+    - C(verdict) is V(leave) where somebody is left, V(stay) where nobody serves at all or a zone that is kept apart
+      may have nobody else, and V(stop) where nobody would serve any more, the load balancer does not answer or the
+      name of a host in the batch is not known.
     - C(told) says why not, for people; empty where they may leave.
   type: dict
 """

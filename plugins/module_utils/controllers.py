@@ -61,4 +61,6 @@ def _started(process: int) -> str | None:
         status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    return status.rpartition(")")[2].split()[19]
+    fields = status.rpartition(")")[2].split()
+    # A zombie: it has ended, and nobody has waited for it.
+    return None if fields[0] == "Z" else fields[19]

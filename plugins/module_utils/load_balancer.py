@@ -4,7 +4,8 @@
 
 Sources: docs.aws.amazon.com/elasticloadbalancing/latest/application/target-group-health-checks.html (states of targets,
 interval, threshold) and load-balancer-target-groups.html (a target stays ``draining`` for the whole deregistration
-delay, also without a request under way); docs.haproxy.org/2.6/management.html, 9.1 (columns of ``show stat``; the
+delay, also without a request under way) and disable-cross-zone.html (a node of the load balancer sends nothing to other
+zones then); docs.haproxy.org/2.6/management.html, 9.1 (columns of ``show stat``; the
 interval of the checks is not among them).
 """
 
@@ -76,6 +77,7 @@ class Balancer:
         verdict: seconds until a host that is put back is called healthy, at most.
         checks: how that comes about, for people.
         targets: by host name or instance and port.
+        apart: whether each zone has only its own targets; which are whose is not known.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Balancer:
     verdict: float
     checks: str
     targets: Mapping[str, Target] = field(default_factory=dict)
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,8 @@ class Departure:
     """Whether hosts may be taken out of their load balancer.
 
     Attributes:
-        verdict: `LEAVE`; `STAY` where nobody serves at all; `STOP` where nobody would any more, or that is not known.
+        verdict: `LEAVE`; `STAY` where nobody serves at all, or a zone may have nobody else; `STOP` where nobody would
+            any more, or that is not known.
         told: why not, for people; empty if they may leave.
     """
 
@@ -168,6 +172,7 @@ def from_aws(answer: Mapping[str, Any], group: str, region: str = "") -> Balance
         interval * times + limit,
         f"{times} checks, one every {interval} s, of {limit} s at most",
         targets,
+        numbers.get("load_balancing_cross_zone_enabled") == "false",
     )
 
 
@@ -265,6 +270,12 @@ def departure(
         )
     leaving = {names[host] for host in batch}
     serving = {name for name, target in balancer.targets.items() if target.state == IN}
+    if serving - leaving and balancer.apart:
+        return Departure(
+            STAY,
+            f"the {balancer.name} keeps zones apart (load_balancing.cross_zone.enabled is false), so that a zone may "
+            f"have nobody else than {who}",
+        )
     if serving - leaving:
         return Departure(LEAVE)
     if not serving:
@@ -322,7 +333,7 @@ def budget(
         drain: whether hosts leave the load balancer while they are switched.
         limits: what is set.
     """
-    leaves = drain and len(plan) > 1
+    leaves = drain and len(plan) > 1 and not balancer.apart
     waits = [balancer.drain, balancer.verdict] if leaves else [0.0, 0.0]
     ends, begins = 0.0, 0.0
     for number, batch in enumerate(plan):

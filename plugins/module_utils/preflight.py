@@ -94,9 +94,12 @@ def lost_hosts(hosts: Sequence[str], answering: Sequence[str], limit: str = "loc
     lost = [host for host in hosts if host not in answering]
     if not lost:
         return []
+    # Where a pattern has a comma, a colon divides nothing any more.
+    divider = ":" if ":" in limit and "," not in limit else ","
+    without = divider.join([limit, *(f"!{host}" for host in lost)])
     return [
         f"{', '.join(lost)} did not answer in this run; see above. What to do: see why, or go on without: "
-        f"--limit '{limit},!{',!'.join(lost)}'"
+        f"--limit '{without}'"
     ]
 
 

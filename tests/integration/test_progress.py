@@ -758,3 +758,40 @@ def test_it_waits_for_no_lock_when_everything_happens_at_once(project):
     assert status == 0 and time.monotonic() - started < 300
     shown = screen(output)
     assert [line for line in shown if line.startswith("x ")] == [f"x {n}" for n in range(20)]
+
+
+@pytest.mark.parametrize("more", [(), ("-v",)])
+def test_a_run_goes_on_to_its_end_when_nobody_reads_it_any_more(project, more):
+    """Whoever ends `... 2>&1 | less`, or a CI that stops listening, must not leave a fleet half switched."""
+    project.write(
+        "piped.yml",
+        """
+- name: Deploy
+  hosts: app
+  gather_facts: false
+  any_errors_fatal: true
+  tasks:
+    - name: Deploy, or leave everything as it was
+      block:
+        - name: Warn
+          ansible.builtin.debug: {msg: "{{ lookup('ansible.builtin.file', '/nowhere', errors='warn') }}"}
+        - name: Switch
+          ansible.builtin.fail: {msg: no}
+          when: inventory_hostname == 'app2'
+      rescue:
+        - name: Return
+          ansible.builtin.file: {path: "{{ playbook_dir }}/{{ inventory_hostname }}.back", state: touch, mode: "0600"}
+""",
+    )
+    process = subprocess.Popen(
+        project.command("piped.yml", *more),
+        cwd=project.directory,
+        env=project.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(60) == 0
+    assert sorted(path.stem for path in project.directory.glob("*.back")) == list(FLEET)

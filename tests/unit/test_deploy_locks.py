@@ -181,6 +181,16 @@ def test_a_living_process_is_not_dead_and_an_ended_one_is():
     assert controllers.is_dead(described)
 
 
+def test_a_process_that_ended_and_was_not_waited_for_is_dead():
+    """In a container whose first process waits for nobody it keeps its id for ever."""
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    described = controllers.describe(child.pid)
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert controllers.is_dead(described)
+    child.communicate()
+
+
 def test_another_process_of_the_same_id_does_not_keep_the_dead_alive():
     described = {**controllers.describe(os.getpid()), "started": "1"}
     assert controllers.is_dead(described)

@@ -270,6 +270,21 @@ def test_who_may_leave(answer, batch, verdict):
     assert ("What to do: " in found.told) == (verdict == "stop") and bool(found.told) == (verdict != "leave")
 
 
+def test_where_zones_are_kept_apart_nobody_leaves():
+    """Which host is in which zone the target group does not tell: a zone may have no other."""
+    answer = group_of(app1="healthy", app2="healthy")
+    for setting, verdict in (("true", "leave"), ("use_load_balancer_configuration", "leave"), ("false", "stay")):
+        answer["target_groups"][0]["load_balancing_cross_zone_enabled"] = setting
+        assert load_balancer.departure(answer, PLACE, ["app1"], NAMES).verdict == verdict
+    assert load_balancer.departure(answer, PLACE, ["app1"], NAMES).told == (
+        "the target group shop keeps zones apart (load_balancing.cross_zone.enabled is false), so that a zone may have "
+        "nobody else than app1"
+    )
+    apart = load_balancer.from_aws(answer, "shop")
+    told = budget([["app1"], ["app2"]], balancer=apart, limits=Limits(timeout=30))
+    assert (told.line.partition(";")[0], told.problems) == ("Time: no host leaves the target group shop", [])
+
+
 @pytest.mark.parametrize("names", [{}, {"app1": "", "app2": "i-2:5000"}])
 def test_whoever_has_no_name_there_does_not_leave(names):
     found = load_balancer.departure(group_of(app1="healthy"), PLACE, ["app1"], names)

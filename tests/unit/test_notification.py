@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 from ansible_collections.roastify.ops.plugins.module_utils import webhooks
 from ansible_collections.roastify.ops.plugins.module_utils.notification import message
 
+ROOT = Path(__file__).parents[2]
 FAILED = {
     "event": "failed",
     "name": "shop",
@@ -211,3 +216,38 @@ def test_nobody_is_there() -> None:
     reason = webhooks.deliver("http://127.0.0.1:1/s3cret", {"text": "a"}, sleep=waited.append)
     assert reason == "Connection refused (tried 3 times)"
     assert waited == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("playbook", ["deploy", "rollback"])
+@pytest.mark.parametrize(
+    "settings, told",
+    [
+        ({}, False),
+        ({"deploy_notify_webhooks": [], "deploy_notify_sns_topic": ""}, False),
+        ({"deploy_notify_webhooks": None, "deploy_notify_sns_topic": None}, False),
+        ({"deploy_notify_webhooks": ["http://a"]}, True),
+        ({"deploy_notify_webhooks": None, "deploy_notify_sns_topic": "arn:a"}, True),
+    ],
+)
+def test_a_deployment_asks_whether_anybody_is_to_be_told(playbook, settings, told):
+    """A secret that the vault lacks is null: that must not end a deployment, or keep its lock."""
+    plays = yaml.safe_load((ROOT / "playbooks" / f"{playbook}.yml").read_text())
+    (asked,) = [play["vars"]["_told"] for play in plays if "_told" in play.get("vars", {})]
+    assert Templar(DataLoader(), variables=settings).template(trust_as_template(asked)) is told
+
+
+def test_a_topic_that_is_null_is_none():
+    (task,) = yaml.safe_load((ROOT / "roles/deploy_notify/tasks/main.yml").read_text())
+    variables = {
+        "deploy_notify_event": "failed",
+        "deploy_notify_on": ["failed"],
+        "_deploy_notify_webhooks": ["http://a"],
+        "deploy_notify_sns_topic": None,
+        "ansible_check_mode": False,
+    }
+    conditions = [*task["when"], *(each["when"] for each in task["block"] if "sns" in str(each.get("when")))]
+    templar = Templar(DataLoader(), variables=variables)
+    assert [templar.evaluate_conditional(trust_as_template(condition)) for condition in conditions] == [
+        *(True for _ in task["when"]),
+        False,
+    ]

@@ -1,5 +1,6 @@
 """Rules of the house that hold for every role."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,22 @@ def test_every_option_is_described(role):
         assert entry["short_description"] and entry["description"]
         for name, option in (entry.get("options") or {}).items():
             assert option.get("description"), name
+
+
+def test_a_switch_that_was_typed_is_one(role):
+    """What -e NAME=false gives is a text, which counts as true: only a module takes it for what it means."""
+    switches = {
+        name
+        for entry in load(role / "meta" / "argument_specs.yml")["argument_specs"].values()
+        for name, option in (entry.get("options") or {}).items()
+        if option["type"] == "bool"
+    }
+    handed_on = r"""^\s*\w+: "\{\{ NAME( or omit)? \}\}"$"""
+    found = []
+    for path in [*role.glob("tasks/*.yml"), *role.glob("vars/*.yml"), *role.glob("templates/*")]:
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            for name in switches:
+                used = re.search(rf"\b{name}\b(?! \| (ansible\.builtin\.)?bool\b)(?!: | to )", line)
+                if used and not re.match(handed_on.replace("NAME", name), line):
+                    found.append(f"{path.name}:{number}: {line.strip()}")
+    assert found == []

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import yaml
+
 CHECKOUT = Path(__file__).parents[2]
 NAME = "roast" + "ify"
 #: Where the reference application may be known by name.
@@ -32,3 +34,14 @@ def test_the_clone_and_the_collection_are_one():
     links = CHECKOUT / "collections" / "ansible_collections" / NAME / "ops"
     for entry in ("galaxy.yml", "meta", "playbooks", "plugins", "roles"):
         assert (links / entry).resolve() == (CHECKOUT / entry).resolve()
+
+
+def test_hosts_of_a_fleet_go_in_step_whatever_the_configuration_says():
+    """With another strategy (ANSIBLE_STRATEGY=free) batches would not wait for each other, nor is run_once known."""
+    found = {}
+    for path in (CHECKOUT / "playbooks").glob("*.yml"):
+        for play in yaml.safe_load(path.read_text()):
+            if play.get("hosts") == "app":
+                found[f"{path.name}: {play['name']}"] = play.get("strategy")
+    assert len(found) > 10
+    assert {name: strategy for name, strategy in found.items() if strategy != "linear"} == {}
