@@ -673,6 +673,40 @@ class TestSwitchesUnderPm2:
             # The last process may have been ended from outside, before it had said anything.
             assert len(starts.read_text()) - len(said) in (0, 1)
 
+    @pytest.mark.parametrize("esm", [False, True], ids=["promise", "module"])
+    def test_a_start_that_fails_in_a_promise_is_tried_again(
+        self, tmp_path_factory: pytest.TempPathFactory, esm: bool
+    ) -> None:
+        """The database is away when the host starts: PM2 alone would keep a worker that never listens."""
+        with Pm2Host(tmp_path_factory.mktemp("pm2"), pm2_instances=1).daemon() as host:
+            release = host.release("a", "")
+            main = """
+              const connect = async () => {
+                fs.appendFileSync('starts', '.');
+                if (fs.readFileSync('starts', 'utf8').length < 3) throw new Error('no database');
+              };
+            """
+            listens = """http.createServer((request, response) => {
+              if (request.url !== '/health') Promise.reject(new Error('a bug in one request'));
+              response.end('{"status":"healthy","version":"1.0.0"}');
+            }).listen(process.env.PORT, '127.0.0.1');"""
+            if esm:
+                (release.directory / "package.json").write_text('{"type": "module"}')
+                script = "import fs from 'node:fs'; import http from 'node:http';" + main + "await connect();" + listens
+            else:
+                script = "const fs = require('fs'), http = require('http');" + main
+                script += "(async () => { await connect();" + listens + "})();"
+            (release.directory / "server.js").write_text(script)
+            host.pm2.start(release.directory, "shop-a")
+            until(lambda: health.probe("127.0.0.1", host.port, "/health").problem() is None, host.log)
+            assert (release.directory / "starts").read_text() == "..."
+            assert host.log().count("Error: no database") == 2
+            # Of a worker that serves, one bad request stays what it is under PM2: a line in the log.
+            served = health.probe("127.0.0.1", host.port, "/health").worker
+            health.probe("127.0.0.1", host.port, "/bug")
+            until(lambda: "a bug in one request" in host.log(), host.log)
+            assert health.probe("127.0.0.1", host.port, "/health").worker == served
+
     def test_one_that_is_ill_serves_if_nobody_else_does(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         with Pm2Host(tmp_path_factory.mktemp("pm2"), pm2_instances=1).daemon() as host:
             script = "serve((request, response) => { response.statusCode = 503; response.end('no database'); });"

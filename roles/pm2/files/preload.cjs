@@ -9,6 +9,7 @@
 //   variable PORT; without it, every port is held back. What waits for the event `listening` to become healthy is given
 //   it after a while (option listeningMs).
 // - What it said right before it ended is in PM2's log.
+// - A start that fails in a promise ends the worker, as Node.js does by itself, so that PM2 starts it again.
 // - Its answers name the worker (X-Worker) and the release (X-Release), so that the gate can tell workers apart.
 //
 // It stands in for the default action of the signals, no more: where the application has a handler of its own for a
@@ -81,6 +82,8 @@ const waiting = new Map();
 const connections = new Map();
 let lastArrival = 0;
 let lastRequest = 0;
+// Whether the application has ever begun to listen to anything.
+let begun = false;
 
 function say(text) {
   process.stderr.write(`preload: ${text}\n`);
@@ -499,6 +502,7 @@ async function joinWhenHealthy(server, address, wait) {
 }
 
 function listen(...parameters) {
+  begun = true;
   if (!(this instanceof http.Server || this instanceof https.Server)) return original.listen.apply(this, parameters);
   if (release === null) {
     // Not before: PM2 enters the release's directory only after this file was loaded.
@@ -594,6 +598,21 @@ function tail(file, begin) {
   }
 }
 
+// ---- Failed starts ---------------------------------------------------------------------------------------------
+
+/**
+ * Ends a worker that fails before it listens to anything.
+ *
+ * PM2's workers listen for unhandled rejections, so that Node.js takes them for handled: where `main()` rejects, or a
+ * module at its top, since the database is away, the worker would be there for ever, "online", and serve nothing.
+ * What happens later, in a single request perhaps, is left to PM2, which logs it: others are being answered.
+ */
+function endFailedStart(reason) {
+  const others = process.listeners('unhandledRejection').filter((listener) => listener !== endFailedStart);
+  if (begun || others.some((listener) => listener.name !== 'uncaughtListener')) return;
+  throw reason;
+}
+
 /** What PM2 was told of the application when the generation of this worker was started; empty without PM2. */
 function pm2Environment() {
   try {
@@ -614,6 +633,9 @@ function install() {
   keepLastWords(pm2);
   hideOwnListener();
   for (const signal of SIGNALS) process.on(signal, onSignal);
+  // Whoever says what such rejections are to do means it.
+  const said = process.execArgv.some((argument) => /^--unhandled-rejections(?!=throw)/.test(argument));
+  if (pm2.pm_exec_path !== undefined && !said) process.on('unhandledRejection', endFailedStart);
   net.Server.prototype.listen = listen;
   net.Server.prototype.close = close;
   http.ServerResponse.prototype.writeHead = writeHead;
