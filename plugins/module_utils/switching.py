@@ -93,32 +93,38 @@ def _candidate(pm2: Pm2, release: Release, service: Service, log: IO[bytes]) -> 
     """Run a release for itself on the candidate port, with its real environment, until the block ends."""
     definition = pm2.definition(release.directory)
     arguments = definition.get("node_args") or []
-    process = subprocess.Popen(
-        [pm2.node(), *arguments, definition["script"]],
-        cwd=release.directory,
-        env={
-            **pm2.environment,
-            **{name: str(value) for name, value in (definition.get("env") or {}).items()},
-            "HOST": LOOPBACK,
-            "PORT": str(service.candidate_port),
-            # For applications whose timers and queues must not run twice.
-            "RELEASE_CANDIDATE": "1",
-        },
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        preexec_fn=_die_with_parent,
-        **pm2.identity(),
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
+    # Workers of PM2 have process.send(), with which many say that they are ready. Nobody reads what is said.
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        process = subprocess.Popen(
+            [pm2.node(), *arguments, definition["script"]],
+            cwd=release.directory,
+            env={
+                **pm2.environment,
+                **{name: str(value) for name, value in (definition.get("env") or {}).items()},
+                "HOST": LOOPBACK,
+                "PORT": str(service.candidate_port),
+                # For applications whose timers and queues must not run twice.
+                "RELEASE_CANDIDATE": "1",
+                # How Node.js finds its parent.
+                "NODE_CHANNEL_FD": str(theirs.fileno()),
+            },
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            preexec_fn=_die_with_parent,
+            **pm2.identity(),
+        )
         try:
-            process.wait(timeout=2)
-        except subprocess.TimeoutExpired:
-            process.kill()  # nothing but our own requests ever reached it
-            process.wait()
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=2)
+            except subprocess.TimeoutExpired:
+                process.kill()  # nothing but our own requests ever reached it
+                process.wait()
 
 
 def candidates(releases: Path, port: int) -> list[int]:

@@ -164,6 +164,16 @@ def test_one_that_ignores_signals_is_ended_too(here: Pm2Host) -> None:
         os.kill(int((release.directory / "pid").read_text()), 0)
 
 
+def test_one_that_tells_pm2_that_it_is_ready(here: Pm2Host) -> None:
+    # As PM2's own documentation has it. What is said is nobody's concern, however much it is.
+    script = """
+      http.createServer((q, r) => { process.send({ said: 'x'.repeat(1e6) }); healthy(r); })
+        .listen(process.env.PORT, '127.0.0.1', () => process.send('ready'));
+      process.on('disconnect', () => process.exit(3));
+    """
+    switching.try_out(here.host, here.pm2, here.release("a", script), service(here))
+
+
 class TestAnother:
     """The module of a killed deployment, which goes on for a while."""
 
