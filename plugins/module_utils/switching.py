@@ -265,7 +265,11 @@ def try_out(
     """
     with _alone(host, service.candidate_port, confirm):
         require_free(service.candidate_port)
-        return _see_healthy(pm2, release, service)
+        try:
+            return _see_healthy(pm2, release, service)
+        finally:
+            # Processes that it started do not end with it, and would go on with work that is not theirs yet.
+            end_candidates(host.releases, service.candidate_port)
 
 
 def _see_healthy(pm2: Pm2, release: Release, service: Service) -> health.Gate:

@@ -174,6 +174,20 @@ def test_one_that_tells_pm2_that_it_is_ready(here: Pm2Host) -> None:
     switching.try_out(here.host, here.pm2, here.release("a", script), service(here))
 
 
+@pytest.mark.parametrize("ending", ["", "process.on('SIGTERM', () => {});"], ids=["ends", "is killed"])
+def test_nothing_that_it_started_is_left(here: Pm2Host, ending: str) -> None:
+    # A queue's worker, perhaps, which would go on with the code of a release that never served.
+    script = """
+      const { spawn } = require('node:child_process');
+      const { pid } = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)'], { stdio: 'ignore' });
+      require('node:fs').writeFileSync('pid', String(pid));
+    """
+    release = here.release("a", script + GOOD + ending)
+    switching.try_out(here.host, here.pm2, release, service(here))
+    child = Path("/proc", (release.directory / "pid").read_text(), "status")
+    assert not child.exists() or "State:\tZ" in child.read_text()
+
+
 class TestAnother:
     """The module of a killed deployment, which goes on for a while."""
 
