@@ -673,6 +673,25 @@ class TestSwitchesUnderPm2:
             # The last process may have been ended from outside, before it had said anything.
             assert len(starts.read_text()) - len(said) in (0, 1)
 
+    def test_arguments_of_node_name_what_lies_in_the_release(
+        self, tmp_path_factory: pytest.TempPathFactory, node: Path
+    ) -> None:
+        """As they do for a candidate; PM2 enters the directory of the release only after Node.js has read them."""
+        arguments = ["--env-file=.env", "--require", "./first.js", "--require=agent/register", "--import", "./last.mjs"]
+        arguments += ["--import", "agent"]
+        if node != brought_node():
+            pytest.skip("--env-file and --import need a newer Node.js")
+        given = {"pm2_instances": 1, "pm2_node_arguments": arguments}
+        with Pm2Host(tmp_path_factory.mktemp("pm2"), node, **given).daemon() as host:
+            release = host.release("a", "console.log(process.env.SAID); " + PLAIN, environment="SAID=env")
+            (release.directory / "node_modules/agent").mkdir(parents=True)
+            for name in ("first.js", "last.mjs", "node_modules/agent/register.js", "node_modules/agent/index.js"):
+                (release.directory / name).write_text(f"console.log('{name}');")
+            service = switching.Service(host.port, host.candidate_port, patience=20.0, candidate_uptime=0)
+            switching.try_out(host.host, host.pm2, release, service)
+            assert switching.Switch(host.host, host.pm2, release, service).run().changed
+            assert "env\n" in host.log()
+
     @pytest.mark.parametrize("esm", [False, True], ids=["promise", "module"])
     def test_a_start_that_fails_in_a_promise_is_tried_again(
         self, tmp_path_factory: pytest.TempPathFactory, esm: bool

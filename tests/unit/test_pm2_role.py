@@ -134,7 +134,26 @@ class TestEcosystemFile:
 
     def test_loads_the_preload_before_everything_else(self, host: Host) -> None:
         application = host.application(pm2_app_name="shop", pm2_node_arguments=["--require", "./trace.js"])
-        assert application["node_args"] == ["--require", "/etc/shop/preload.cjs", "--require", "./trace.js"]
+        assert application["node_args"] == ["--require", "/etc/shop/preload.cjs", "--require", f"{host.older}/trace.js"]
+
+    def test_means_paths_of_the_release_in_the_arguments_of_node(self, host: Host) -> None:
+        given = ["--env-file=.env", "--env-file-if-exists", "more.env", "--import=../x.mjs", "--loader", "./a=b.mjs"]
+        kept = [
+            "--max-old-space-size=256",
+            "--require",
+            "/opt/agent.js",
+            "-r",
+            "tracer/init",
+            "--title=a.b",
+            "--env-file=/e",
+        ]
+        arguments = host.application(pm2_preload=False, pm2_node_arguments=given + kept)["node_args"]
+        here = host.older
+        assert arguments == [
+            *(f"--env-file={here}/.env", "--env-file-if-exists", f"{here}/more.env"),
+            *(f"--import={here.parent}/x.mjs", "--loader", f"{here}/a=b.mjs"),
+            *kept,
+        ]
 
     def test_takes_its_settings_from_the_variables(self, host: Host) -> None:
         application = host.application(

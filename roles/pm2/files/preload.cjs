@@ -24,6 +24,7 @@ const { EventEmitter } = require('node:events');
 const fs = require('node:fs');
 const http = require('node:http');
 const https = require('node:https');
+const Module = require('node:module');
 const net = require('node:net');
 const path = require('node:path');
 const { performance } = require('node:perf_hooks');
@@ -70,7 +71,7 @@ const original = {
 };
 
 let options = DEFAULTS;
-let release = null;
+let release = '';
 let draining = false;
 // HTTP servers of the application that may be listening, all that are watched, and the listens that wait for the gate.
 const servers = new Set();
@@ -504,11 +505,6 @@ async function joinWhenHealthy(server, address, wait) {
 function listen(...parameters) {
   begun = true;
   if (!(this instanceof http.Server || this instanceof https.Server)) return original.listen.apply(this, parameters);
-  if (release === null) {
-    // Not before: PM2 enters the release's directory only after this file was loaded.
-    const { id } = readJson('.release.json');
-    release = typeof id === 'string' && /^[\x21-\x7e]+$/.test(id) ? id : '';
-  }
   adopt(this);
   const address = sharedAddress(parameters);
   // The probe speaks plain HTTP, which an HTTPS application may answer with a redirection.
@@ -613,6 +609,25 @@ function endFailedStart(reason) {
   throw reason;
 }
 
+// ---- The release -----------------------------------------------------------------------------------------------
+
+/**
+ * Enters the directory of the release, as PM2 does once Node.js has loaded everything that its arguments name.
+ *
+ * What they name behind this file, such as `--import @sentry/node/preload`, is a package of the release.
+ */
+function enterRelease({ pm_cwd: directory }) {
+  try {
+    if (typeof directory === 'string') process.chdir(directory);
+    // That of all files named by --require: where packages are looked for was settled before the first of them.
+    if (module.parent) module.parent.paths = Module._nodeModulePaths(process.cwd());
+  } catch {
+    // Gone, which PM2 will tell.
+  }
+  const { id } = readJson('.release.json');
+  if (typeof id === 'string' && /^[\x21-\x7e]+$/.test(id)) release = id;
+}
+
 /** What PM2 was told of the application when the generation of this worker was started; empty without PM2. */
 function pm2Environment() {
   try {
@@ -630,6 +645,7 @@ function install() {
   const killTimeout = Number(pm2.kill_timeout);
   if (killTimeout > 0) options.hardLimitMs = Math.min(options.hardLimitMs, Math.floor((killTimeout * 2) / 3));
   options.quietMs = Math.min(options.quietMs, options.hardLimitMs / 2);
+  enterRelease(pm2);
   keepLastWords(pm2);
   hideOwnListener();
   for (const signal of SIGNALS) process.on(signal, onSignal);
