@@ -692,6 +692,28 @@ class TestSwitchesUnderPm2:
             assert switching.Switch(host.host, host.pm2, release, service).run().changed
             assert "env\n" in host.log()
 
+    def test_variables_that_count_as_a_process_starts_are_there_by_then(
+        self, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        """As they are for a candidate; PM2 gives a worker its environment once Node.js has started."""
+        options = '--max-old-space-size=333 --require "./with space.js"'
+        given = {"NODE_OPTIONS": options, "NODE_EXTRA_CA_CERTS": "/etc/hostname"}
+        directory = tmp_path_factory.mktemp("pm2")
+        with Pm2Host(directory, pm2_instances=1, pm2_environment=given).daemon() as host:
+            given["PORT"] = str(host.port)
+            host.write_files(pm2_environment=given)
+            script = """
+              const heap = require('node:v8').getHeapStatistics().heap_size_limit;
+              const started = require('node:fs').readFileSync('/proc/self/environ', 'utf8');
+              const right = heap < 600e6 && globalThis.loaded && started.includes('NODE_EXTRA_CA_CERTS=/etc/hostname');
+              serve((request, response) => { if (!right) response.statusCode = 503; healthy(response); });
+            """
+            release = host.release("a", script)
+            (release.directory / "with space.js").write_text("globalThis.loaded = true;")
+            service = switching.Service(host.port, host.candidate_port, patience=10.0, candidate_uptime=0)
+            switching.try_out(host.host, host.pm2, release, service)
+            assert switching.Switch(host.host, host.pm2, release, service).run().changed
+
     @pytest.mark.parametrize("esm", [False, True], ids=["promise", "module"])
     def test_a_start_that_fails_in_a_promise_is_tried_again(
         self, tmp_path_factory: pytest.TempPathFactory, esm: bool

