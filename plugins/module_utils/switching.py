@@ -445,6 +445,12 @@ class Switch:
             # The old version goes on serving, and its requests fill the same log.
             told = application_log.telling(log.news())
             error.evidence = application_log.masked([*error.evidence, *told], self.release, live)
+            if any("EADDRINUSE" in line and f":{self.service.port}" in line for line in told):
+                error.remedy = (
+                    f"see who has the port with ss -ltnp 'sport = :{self.service.port}'; if it is PM2, what serves "
+                    "listens on another address than this release, which has to listen on the same to take over from "
+                    "it; the old version serves"
+                )
             self.pm2.delete([generation])
             raise
         except OSError:  # the disk is full, even for a link

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import traffic
 from ansible_collections.roastify.ops.plugins.module_utils import health, switching
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from npm_packages import brought_node, own_node
 from pm2_host import COMMON, ROLE, Pm2Host, free_port, pm2_packages
 
@@ -672,6 +673,27 @@ class TestSwitchesUnderPm2:
             said = [line for line in host.log().splitlines() if line.endswith("no licence")]
             # The last process may have been ended from outside, before it had said anything.
             assert len(starts.read_text()) - len(said) in (0, 1)
+
+    def test_a_release_may_listen_on_all_addresses_in_other_words(
+        self, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        """0.0.0.0 and :: exclude each other, and one of them is what no address means."""
+        with Pm2Host(tmp_path_factory.mktemp("pm2")).daemon() as host:
+            plain = "http.createServer((request, response) => healthy(response))"
+            listens = {
+                "none": ".listen(process.env.PORT, () => console.log('listens'))",
+                "v4": ".listen({ port: process.env.PORT, host: '0.0.0.0' }, () => console.log('listens'))",
+                "late": ".on('listening', () => console.log('listens')).listen(Number(process.env.PORT))",
+            }
+            for identifier, how in listens.items():
+                switch(host, identifier, plain + how)
+            switch(host, "none")
+            assert host.log().count("listens") == 8
+            # But not on fewer than it wants, or on more.
+            loopback = plain + ".listen(process.env.PORT, '127.0.0.1')"
+            with pytest.raises(OperationError, match=r"EADDRINUSE 127\.0\.0\.1") as failure:
+                switch(host, "loopback", loopback)
+            assert f"sport = :{host.port}'; if it is PM2, what serves listens on another" in failure.value.remedy
 
     def test_arguments_of_node_name_what_lies_in_the_release(
         self, tmp_path_factory: pytest.TempPathFactory, node: Path

@@ -79,6 +79,8 @@ const adopted = new WeakSet();
 // Server: listeners of its event `listening` that were called ahead.
 const toldAhead = new WeakMap();
 const waiting = new Map();
+// Server: what it may be opened with instead, where another generation has the port under another name of all addresses.
+const instead = new WeakMap();
 // Connection: what is known of it.
 const connections = new Map();
 let lastArrival = 0;
@@ -215,6 +217,7 @@ function adopt(server) {
       trackResponse(parameters[0].socket, parameters[1]);
     } else if (event === 'upgrade' || event === 'connect') trackUpgrade(parameters[1], parameters[0]);
     else if (event === 'close') servers.delete(server);
+    else if (event === 'error' && parameters[0]?.code === 'EADDRINUSE' && listenInstead(server)) return true;
     if (event === 'listening' && toldAhead.has(server)) return emitListening(server, emit);
     return emit.call(this, event, ...parameters);
   };
@@ -502,11 +505,34 @@ async function joinWhenHealthy(server, address, wait) {
   });
 }
 
+/**
+ * What else listen() may be given by a worker that wants all addresses.
+ *
+ * `0.0.0.0`, `::` and no address exclude each other. A release that says it in other words than the one that serves
+ * could never join it; so it takes the port as it is open already.
+ */
+function otherWords(parameters, { host, port }) {
+  const all = [undefined, '0.0.0.0', '::'];
+  if (!all.includes(host)) return [];
+  const described = typeof parameters[0] === 'object' ? parameters[0] : { port };
+  return all.filter((other) => other !== host).map((other) => ({ ...described, host: other }));
+}
+
+function listenInstead(server) {
+  const next = instead.get(server)?.shift();
+  if (next === undefined) return false;
+  say(`port ${next.port} is taken: sharing it as it is open on ${next.host ?? 'all addresses'}, if it is`);
+  // In a turn of its own: Node.js has not given up the first attempt yet.
+  setImmediate(() => draining || original.listen.call(server, next));
+  return true;
+}
+
 function listen(...parameters) {
   begun = true;
   if (!(this instanceof http.Server || this instanceof https.Server)) return original.listen.apply(this, parameters);
   adopt(this);
   const address = sharedAddress(parameters);
+  instead.set(this, cluster.isWorker && address !== null ? otherWords(parameters, address) : []);
   // The probe speaks plain HTTP, which an HTTPS application may answer with a redirection.
   if (!options.selfGate || !cluster.isWorker || address === null || this instanceof https.Server) {
     return original.listen.apply(this, parameters);
