@@ -674,6 +674,48 @@ class TestSwitchesUnderPm2:
             # The last process may have been ended from outside, before it had said anything.
             assert len(starts.read_text()) - len(said) in (0, 1)
 
+    def test_what_a_child_is_at_work_on_is_answered(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+        """PM2 tells the children of a worker to end at the same time as the worker, which needs their answers."""
+        with Pm2Host(tmp_path_factory.mktemp("pm2"), pm2_instances=1).daemon() as host:
+            script = """
+              const { fork, execFile } = require('node:child_process');
+              const pool = fork('./pool.js');
+              const wait = (answer) => execFile('sleep', ['2'], (error) => answer(error ? 'failed' : 'well'));
+              const ask = (answer) => pool.once('message', answer).send('work');
+              serve((request, response) => {
+                if (request.url === '/health') healthy(response);
+                else (request.url === '/fork' ? ask : wait)((said) => response.end(said));
+              });
+            """
+            for identifier in ("a", "b"):
+                directory = host.release(identifier, script).directory
+                (directory / "pool.js").write_text(
+                    "require('fs').writeFileSync('pid', String(process.pid));"
+                    "process.on('message', () => setTimeout(() => process.send('well'), 2000));"
+                    # As one that is connected to something.
+                    "setInterval(() => {}, 1000);"
+                )
+            switch(host, "a")
+            said: list[str] = []
+
+            def ask(path: str) -> None:
+                client = http.client.HTTPConnection("127.0.0.1", host.port, timeout=20)
+                client.request("GET", path)
+                said.append(client.getresponse().read().decode())
+
+            threads = [threading.Thread(target=ask, args=(path,)) for path in ("/fork", "/spawn")]
+            for thread in threads:
+                thread.start()
+            time.sleep(0.5)
+            old = {worker.name for worker in host.pm2.workers()}
+            host.pm2.start(host.host.releases / "b", "shop-b")
+            host.pm2.delete(sorted(old))
+            for thread in threads:
+                thread.join()
+            assert said == ["well", "well"]
+            child = Path("/proc", (host.host.releases / "a/pid").read_text(), "status")
+            until(lambda: not child.exists(), child.read_text, 5)
+
     def test_a_release_may_listen_on_all_addresses_in_other_words(
         self, tmp_path_factory: pytest.TempPathFactory
     ) -> None:

@@ -105,6 +105,9 @@ class TestEcosystemFile:
         assert application["instances"] == 2
         assert application["wait_ready"] is False
         assert application["kill_timeout"] == 15000
+        # The preload ends the children of a worker; without it nobody but PM2 does.
+        assert application["treekill"] is False
+        assert host.application(pm2_preload=False)["treekill"] is True
 
     def test_restarts_a_crashed_worker_ever_more_slowly(self, host: Host) -> None:
         application = host.application()

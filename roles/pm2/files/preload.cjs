@@ -5,6 +5,7 @@
 //
 // - On SIGINT and SIGTERM the worker leaves the port that it shares with other workers, answers what is under way,
 //   tells every client to come back on another connection, and ends. Without it the signal ends it on the spot.
+//   Processes that it has started are told to end only then.
 // - It joins that port only once its own health path answers 200 (option selfGate). Which port that is says the
 //   variable PORT; without it, every port is held back. What waits for the event `listening` to become healthy is given
 //   it after a while (option listeningMs).
@@ -103,6 +104,9 @@ function readJson(file) {
 
 // ---- Signals ---------------------------------------------------------------------------------------------------
 
+// Whether this process was told to end.
+let told = false;
+
 // A signal that the application handled once is its own from then on.
 let handledByApplication = false;
 
@@ -143,11 +147,50 @@ function hideOwnListener() {
 }
 
 function takeDefaultAction(signal) {
+  endChildren();
   process.removeListener(signal, onSignal);
   process.kill(process.pid, signal);
 }
 
+function parentOf(pid) {
+  try {
+    const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
+  } catch {
+    return null; // it has ended meanwhile
+  }
+}
+
+/**
+ * Ends the processes that this one has started and that it leaves behind, where it was told to end.
+ *
+ * PM2 would tell them at the same time as the worker, which may need them for the requests that it has to answer yet.
+ */
+function endChildren() {
+  const children = new Map();
+  try {
+    for (const name of fs.readdirSync('/proc')) {
+      const parent = /^\d+$/.test(name) ? parentOf(name) : null;
+      if (parent !== null) children.set(parent, [...(children.get(parent) ?? []), Number(name)]);
+    }
+  } catch {
+    return; // no /proc
+  }
+  const end = (pid) => {
+    for (const child of children.get(pid) ?? []) {
+      end(child);
+      try {
+        process.kill(child, 'SIGTERM');
+      } catch {
+        // It has ended, or is another user's.
+      }
+    }
+  };
+  end(process.pid);
+}
+
 function onSignal(signal) {
+  told = true;
   if (draining) return;
   if (handlersOf(signal).length > watchers()) {
     handledByApplication = true;
@@ -675,6 +718,7 @@ function install() {
   keepLastWords(pm2);
   hideOwnListener();
   for (const signal of SIGNALS) process.on(signal, onSignal);
+  process.on('exit', () => told && endChildren());
   // Whoever says what such rejections are to do means it.
   const said = process.execArgv.some((argument) => /^--unhandled-rejections(?!=throw)/.test(argument));
   if (pm2.pm_exec_path !== undefined && !said) process.on('unhandledRejection', endFailedStart);
