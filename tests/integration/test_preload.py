@@ -293,6 +293,16 @@ class TestOneProcess:
         assert [(answer.status, answer.headers["Connection"]) for answer in answers] == [(200, "close")]
         assert process.end() == 0
 
+    def test_so_are_requests_that_wait_behind_it_on_its_connection(self, start: Callable[..., Process]) -> None:
+        process = start()
+        process.wait_healthy()
+        client = socket.create_connection(("127.0.0.1", process.port), timeout=20)
+        client.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n" * 2)
+        time.sleep(0.3)
+        process.tell()
+        assert read_to_end(client).count(b"slow") == 2
+        assert process.end() == 0
+
     def test_what_never_ends_is_cut_at_the_limit_and_told(self, start: Callable[..., Process]) -> None:
         process = start("serve((request, response) => { if (request.url === '/health') healthy(response); });")
         process.wait_healthy()

@@ -298,8 +298,9 @@ function writeHead(...parameters) {
     } else {
       for (const [name, value] of missing) this.setHeader(name, value);
     }
-    // A handshake (101) is no answer after which the connection may be closed.
-    if (draining && parameters[0] !== 101) {
+    // A handshake (101) is no answer after which the connection may be closed; nor is one behind which the client has
+    // sent further requests already.
+    if (draining && parameters[0] !== 101 && !(connections.get(this.req?.socket)?.requests > 1)) {
       this.shouldKeepAlive = false;
       if (this.hasHeader('Connection')) this.setHeader('Connection', 'close');
       if (has(given, 'Connection')) parameters[place] = closing(parameters[place]);
