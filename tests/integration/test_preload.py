@@ -726,6 +726,25 @@ class TestSwitchesUnderPm2:
             child = Path("/proc", (host.host.releases / "a/pid").read_text(), "status")
             until(lambda: not child.exists(), child.read_text, 5)
 
+    @pytest.mark.parametrize("kind", ["http", "http2", "net"])
+    def test_a_candidate_does_without_a_further_port_that_the_live_release_has(
+        self, tmp_path_factory: pytest.TempPathFactory, kind: str
+    ) -> None:
+        """One for metrics, whose number is written down somewhere: workers share it, and a candidate is none."""
+        port = free_port()
+        with Pm2Host(tmp_path_factory.mktemp("pm2")).daemon() as host:
+            script = f"""
+              const further = require('{kind}').createServer((one, two) => two?.end('metrics'));
+              further.listen({port}, () => console.log('further'));
+              serve((request, response) => healthy(response));
+            """
+            switch(host, "a", script)
+            until(lambda: "further" in host.log(), host.log)
+            release = host.release("b", script, version="1.1.0")
+            service = switching.Service(host.port, host.candidate_port, patience=20.0, candidate_uptime=0.5)
+            switching.try_out(host.host, host.pm2, release, service)
+            switch(host, "b")
+
     def test_a_release_may_listen_on_all_addresses_in_other_words(
         self, tmp_path_factory: pytest.TempPathFactory
     ) -> None:

@@ -15,10 +15,11 @@
 //
 // It stands in for the default action of the signals, no more: where the application has a handler of its own for a
 // signal, that handler alone decides, and the worker joins at once. Headers that the application sets stay as they are.
-// Left alone: HTTP/2, plain TCP servers, worker threads, and processes that listen to nothing.
+// Left alone: HTTP/2, plain TCP servers (but where their port is taken), worker threads, and processes that listen to
+// nothing.
 //
-// Its options are in preload.json beside it. Of the environment it reads PORT and one variable of PM2, which says where
-// the logs are and when PM2 kills, and shows none.
+// Its options are in preload.json beside it. Of the environment it reads PORT, RELEASE_CANDIDATE and one variable of PM2,
+// which says where the logs are and when PM2 kills, and shows none.
 
 const cluster = require('node:cluster');
 const { EventEmitter } = require('node:events');
@@ -80,7 +81,7 @@ const adopted = new WeakSet();
 // Server: listeners of its event `listening` that were called ahead.
 const toldAhead = new WeakMap();
 const waiting = new Map();
-// Server: what it may be opened with instead, where another generation has the port under another name of all addresses.
+// Server: what it may be opened with instead, where its port is taken.
 const instead = new WeakMap();
 // Connection: what is known of it.
 const connections = new Map();
@@ -550,33 +551,55 @@ async function joinWhenHealthy(server, address, wait) {
 }
 
 /**
- * What else listen() may be given by a worker that wants all addresses.
+ * What else a server may be opened with that finds its port taken.
  *
- * `0.0.0.0`, `::` and no address exclude each other. A release that says it in other words than the one that serves
- * could never join it; so it takes the port as it is open already.
+ * Where a worker wants all addresses: `0.0.0.0`, `::` and no address exclude each other. A release that says it in other
+ * words than the one that serves could never join it; so it takes the port as it is open already. Where a candidate
+ * wants a further port, for metrics perhaps: that of the release that serves, which workers share and a candidate
+ * cannot. Nobody asks it there.
  */
-function otherWords(parameters, { host, port }) {
-  const all = [undefined, '0.0.0.0', '::'];
-  if (!all.includes(host)) return [];
+function otherWays(parameters, { host, port }) {
   const described = typeof parameters[0] === 'object' ? parameters[0] : { port };
-  return all.filter((other) => other !== host).map((other) => ({ ...described, host: other }));
+  const all = [undefined, '0.0.0.0', '::'];
+  if (cluster.isWorker && all.includes(host)) {
+    return all.filter((other) => other !== host).map((other) => ({ ...described, host: other }));
+  }
+  const further = process.env.RELEASE_CANDIDATE === '1' && livePort() !== null && port !== livePort();
+  return further ? [{ ...described, host: '127.0.0.1', port: 0 }] : [];
 }
 
 function listenInstead(server) {
-  const next = instead.get(server)?.shift();
+  const { port, ways } = instead.get(server) ?? {};
+  const next = ways?.shift();
   if (next === undefined) return false;
-  say(`port ${next.port} is taken: sharing it as it is open on ${next.host ?? 'all addresses'}, if it is`);
+  const how = next.port === 0 ? 'a candidate does without it' : `trying it on ${next.host ?? 'no address in particular'}`;
+  say(`port ${port} is taken: ${how}`);
   // In a turn of its own: Node.js has not given up the first attempt yet.
   setImmediate(() => draining || original.listen.call(server, next));
   return true;
 }
 
+/** Has a server that is left alone otherwise try those ways, too. */
+function watchErrors(server) {
+  if (adopted.has(server)) return;
+  adopted.add(server);
+  const { emit } = server;
+  const watched = function emitWatched(event, ...parameters) {
+    if (event === 'error' && parameters[0]?.code === 'EADDRINUSE' && listenInstead(server)) return true;
+    return emit.call(this, event, ...parameters);
+  };
+  Object.defineProperty(server, 'emit', { value: watched, configurable: true, writable: true, enumerable: false });
+}
+
 function listen(...parameters) {
   begun = true;
-  if (!(this instanceof http.Server || this instanceof https.Server)) return original.listen.apply(this, parameters);
-  adopt(this);
   const address = sharedAddress(parameters);
-  instead.set(this, cluster.isWorker && address !== null ? otherWords(parameters, address) : []);
+  instead.set(this, address === null ? {} : { port: address.port, ways: otherWays(parameters, address) });
+  if (!(this instanceof http.Server || this instanceof https.Server)) {
+    watchErrors(this);
+    return original.listen.apply(this, parameters);
+  }
+  adopt(this);
   // The probe speaks plain HTTP, which an HTTPS application may answer with a redirection.
   if (!options.selfGate || !cluster.isWorker || address === null || this instanceof https.Server) {
     return original.listen.apply(this, parameters);
