@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import fcntl
 import itertools
+import json
 import os
 import signal
 import socket
@@ -88,6 +89,11 @@ def _tail(stream: IO[bytes]) -> list[str]:
     return application_log.whole_lines(text, start > 0)[-application_log.LINES :]
 
 
+def _in_javascript(value: object) -> str:
+    """The text of a variable as PM2 gives it to a worker: a YAML ``true`` is no ``True`` there."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 @contextlib.contextmanager
 def _candidate(pm2: Pm2, release: Release, service: Service, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """Run a release for itself on the candidate port, with its real environment, until the block ends."""
@@ -101,7 +107,7 @@ def _candidate(pm2: Pm2, release: Release, service: Service, log: IO[bytes]) -> 
             cwd=release.directory,
             env={
                 **pm2.environment,
-                **{name: str(value) for name, value in (definition.get("env") or {}).items()},
+                **{name: _in_javascript(value) for name, value in (definition.get("env") or {}).items()},
                 "HOST": LOOPBACK,
                 "PORT": str(service.candidate_port),
                 # For applications whose timers and queues must not run twice.

@@ -174,6 +174,18 @@ def test_one_that_tells_pm2_that_it_is_ready(here: Pm2Host) -> None:
     switching.try_out(here.host, here.pm2, here.release("a", script), service(here))
 
 
+def test_its_environment_is_what_a_worker_gets(daemon: Pm2Host) -> None:
+    given = {"PORT": daemon.port, "FLAG": True, "OFF": False, "NUMBER": 1.5, "TEXT": "True"}
+    daemon.write_files(pm2_environment=given)
+    script = """
+      const { FLAG, OFF, NUMBER, TEXT } = process.env;
+      if ([FLAG, OFF, NUMBER, TEXT].join() !== 'true,false,1.5,True') throw new Error([FLAG, OFF, NUMBER, TEXT].join());
+    """
+    release = daemon.release("a", script + GOOD)
+    switching.Switch(daemon.host, daemon.pm2, release, service(daemon)).run()
+    switching.try_out(daemon.host, daemon.pm2, release, service(daemon))
+
+
 @pytest.mark.parametrize("ending", ["", "process.on('SIGTERM', () => {});"], ids=["ends", "is killed"])
 def test_nothing_that_it_started_is_left(here: Pm2Host, ending: str) -> None:
     # A queue's worker, perhaps, which would go on with the code of a release that never served.
