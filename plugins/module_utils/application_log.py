@@ -188,7 +188,9 @@ class ApplicationLog:
         lines: list[str] = []
         for path, start in starts.items():
             with contextlib.suppress(OSError), open_regular(path) as stream:
-                begin = max(start, os.fstat(stream.fileno()).st_size - TAIL)
+                size = os.fstat(stream.fileno()).st_size
+                start = start if start <= size else 0  # it was rotated, and begins anew
+                begin = max(start, size - TAIL)
                 stream.seek(begin)
                 lines += whole_lines(stream.read(TAIL), begin > start)
         return lines

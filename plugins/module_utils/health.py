@@ -20,8 +20,10 @@ from ansible_collections.roastify.ops.plugins.module_utils.errors import Operati
 ANSWER_LIMIT = 2.0
 #: Bytes of an answer that are read: a health answer is small, and a wrong port may send anything.
 BODY_LIMIT = 65_536
-#: Values of "status" that may have traffic: degraded means memory above 90 %, which still serves (seed document).
-ACCEPTED = ("healthy", "degraded")
+#: Values of "status" that may have traffic, in whatever capitals: degraded means memory above 90 %, which still serves
+#: (seed document). The others are how libraries say the same: Terminus of NestJS and under-pressure of Fastify (ok),
+#: application/health+json (pass, warn, up), JSend (success), and those that repeat HTTP's code or say true.
+ACCEPTED = ("healthy", "degraded", "ok", "up", "pass", "warn", "success", "200", "true")
 #: Seconds that the end of a process may come after the end of its socket, so that the end is named as the cause.
 _END_AFTER_SOCKET = 1.0
 _NOTHING_LISTENS = "nothing listens"
@@ -53,7 +55,7 @@ class Answer:
             return self.error
         if self.code != 200:
             return f"HTTP {self.code} instead of 200"
-        if self.status is not None and self.status not in ACCEPTED:
+        if self.status is not None and self.status.lower() not in ACCEPTED:
             return f'status "{self.status}" instead of healthy'
         if version is not None and self.version is None:
             return (

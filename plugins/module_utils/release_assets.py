@@ -242,7 +242,7 @@ def differences(directory: Path, manifest: Mapping[str, object], shared: Path) -
             if os.path.samestat(os.lstat(directory / ASSETS / name), os.lstat(served)):
                 continue  # the same file, compared with the release
         problem = _problem(served, file)
-        if problem:
+        if problem and not (_is_source_map(name) and os.path.isfile(served)):
             found.append(release_files.Difference(f"{shared.name}/{SHARED}/{name}", problem))
     return found
 
@@ -261,13 +261,20 @@ def _problem(served: Path, file: release_files.File) -> str | None:
     return None if release_files.file_problem(served, other, os.geteuid(), known) is None else problem
 
 
+def _is_source_map(name: str) -> bool:
+    """Whether a file may differ between releases under one name: bundlers name it after the script, whose hash stays
+    the same where a comment changes. Only who debugs a page reads it, and gets that of the release staged last."""
+    return name.endswith(".map")
+
+
 def _refuse_collisions(mine: Mapping[str, str], claimed: Mapping[str, str]) -> None:
     taken = set(claimed)
     for name in claimed:
         taken.update(release_files.parents(name))
     for name, sha256 in sorted(mine.items()):
         above = [parent for parent in release_files.parents(name) if parent in claimed]
-        if claimed.get(name, sha256) != sha256 or (name in taken and name not in claimed) or above:
+        differs = claimed.get(name, sha256) != sha256 and not _is_source_map(name)
+        if differs or (name in taken and name not in claimed) or above:
             raise OperationError(
                 f"asset {above[0] if above else name} of this release has other content than a kept release has under "
                 "the same name, so that pages of one of them would break",

@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import fcntl
 import itertools
+import json
 import os
 import signal
 import socket
@@ -88,37 +89,48 @@ def _tail(stream: IO[bytes]) -> list[str]:
     return application_log.whole_lines(text, start > 0)[-application_log.LINES :]
 
 
+def _in_javascript(value: object) -> str:
+    """The text of a variable as PM2 gives it to a worker: a YAML ``true`` is no ``True`` there."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 @contextlib.contextmanager
 def _candidate(pm2: Pm2, release: Release, service: Service, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """Run a release for itself on the candidate port, with its real environment, until the block ends."""
     definition = pm2.definition(release.directory)
     arguments = definition.get("node_args") or []
-    process = subprocess.Popen(
-        [pm2.node(), *arguments, definition["script"]],
-        cwd=release.directory,
-        env={
-            **pm2.environment,
-            **{name: str(value) for name, value in (definition.get("env") or {}).items()},
-            "HOST": LOOPBACK,
-            "PORT": str(service.candidate_port),
-            # For applications whose timers and queues must not run twice.
-            "RELEASE_CANDIDATE": "1",
-        },
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        preexec_fn=_die_with_parent,
-        **pm2.identity(),
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
+    # Workers of PM2 have process.send(), with which many say that they are ready. Nobody reads what is said.
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        process = subprocess.Popen(
+            [pm2.node(), *arguments, definition["script"]],
+            cwd=release.directory,
+            env={
+                **pm2.environment,
+                **{name: _in_javascript(value) for name, value in (definition.get("env") or {}).items()},
+                "HOST": LOOPBACK,
+                "PORT": str(service.candidate_port),
+                # For applications whose timers and queues must not run twice.
+                "RELEASE_CANDIDATE": "1",
+                # How Node.js finds its parent.
+                "NODE_CHANNEL_FD": str(theirs.fileno()),
+            },
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            preexec_fn=_die_with_parent,
+            **pm2.identity(),
+        )
         try:
-            process.wait(timeout=2)
-        except subprocess.TimeoutExpired:
-            process.kill()  # nothing but our own requests ever reached it
-            process.wait()
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=2)
+            except subprocess.TimeoutExpired:
+                process.kill()  # nothing but our own requests ever reached it
+                process.wait()
 
 
 def candidates(releases: Path, port: int) -> list[int]:
@@ -259,7 +271,11 @@ def try_out(
     """
     with _alone(host, service.candidate_port, confirm):
         require_free(service.candidate_port)
-        return _see_healthy(pm2, release, service)
+        try:
+            return _see_healthy(pm2, release, service)
+        finally:
+            # Processes that it started do not end with it, and would go on with work that is not theirs yet.
+            end_candidates(host.releases, service.candidate_port)
 
 
 def _see_healthy(pm2: Pm2, release: Release, service: Service) -> health.Gate:
@@ -435,6 +451,12 @@ class Switch:
             # The old version goes on serving, and its requests fill the same log.
             told = application_log.telling(log.news())
             error.evidence = application_log.masked([*error.evidence, *told], self.release, live)
+            if any("EADDRINUSE" in line and f":{self.service.port}" in line for line in told):
+                error.remedy = (
+                    f"see who has the port with ss -ltnp 'sport = :{self.service.port}'; if it is PM2, what serves "
+                    "listens on another address than this release, which has to listen on the same to take over from "
+                    "it; the old version serves"
+                )
             self.pm2.delete([generation])
             raise
         except OSError:  # the disk is full, even for a link
@@ -515,5 +537,7 @@ class Switch:
                     remedy,
                     bad.evidence(),
                 )
-            time.sleep(min(self.service.interval, 0.02))
+            # Until one of the new workers answers, all this asks is what serves.
+            seen = len(silent) < len(workers) or anonymous < self.service.wanted * len(workers)
+            time.sleep(min(self.service.interval, 0.02) if seen else self.service.interval)
         return [f"{len(workers)} workers of {generation} healthy on port {self.service.port}: {last}"]

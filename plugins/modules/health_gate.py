@@ -11,7 +11,8 @@ version_added: 0.1.0
 author: The roastify.ops maintainers (!UNKNOWN)
 description:
   - Asks a health path until it was healthy O(healthy_threshold) times in a row, each answer within two seconds.
-  - Healthy means HTTP 200, and where the answer is JSON with a C(status), C(healthy) or C(degraded).
+  - Healthy means HTTP 200, and where the answer is JSON with a C(status), one of C(healthy), C(degraded), C(ok), C(up),
+    C(pass), C(warn), C(success), C(200) and C(true), in whatever capitals.
   - It changes nothing.
 options:
   url:

@@ -164,6 +164,42 @@ def test_one_that_ignores_signals_is_ended_too(here: Pm2Host) -> None:
         os.kill(int((release.directory / "pid").read_text()), 0)
 
 
+def test_one_that_tells_pm2_that_it_is_ready(here: Pm2Host) -> None:
+    # As PM2's own documentation has it. What is said is nobody's concern, however much it is.
+    script = """
+      http.createServer((q, r) => { process.send({ said: 'x'.repeat(1e6) }); healthy(r); })
+        .listen(process.env.PORT, '127.0.0.1', () => process.send('ready'));
+      process.on('disconnect', () => process.exit(3));
+    """
+    switching.try_out(here.host, here.pm2, here.release("a", script), service(here))
+
+
+def test_its_environment_is_what_a_worker_gets(daemon: Pm2Host) -> None:
+    given = {"PORT": daemon.port, "FLAG": True, "OFF": False, "NUMBER": 1.5, "TEXT": "True"}
+    daemon.write_files(pm2_environment=given)
+    script = """
+      const { FLAG, OFF, NUMBER, TEXT } = process.env;
+      if ([FLAG, OFF, NUMBER, TEXT].join() !== 'true,false,1.5,True') throw new Error([FLAG, OFF, NUMBER, TEXT].join());
+    """
+    release = daemon.release("a", script + GOOD)
+    switching.Switch(daemon.host, daemon.pm2, release, service(daemon)).run()
+    switching.try_out(daemon.host, daemon.pm2, release, service(daemon))
+
+
+@pytest.mark.parametrize("ending", ["", "process.on('SIGTERM', () => {});"], ids=["ends", "is killed"])
+def test_nothing_that_it_started_is_left(here: Pm2Host, ending: str) -> None:
+    # A queue's worker, perhaps, which would go on with the code of a release that never served.
+    script = """
+      const { spawn } = require('node:child_process');
+      const { pid } = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)'], { stdio: 'ignore' });
+      require('node:fs').writeFileSync('pid', String(pid));
+    """
+    release = here.release("a", script + GOOD + ending)
+    switching.try_out(here.host, here.pm2, release, service(here))
+    child = Path("/proc", (release.directory / "pid").read_text(), "status")
+    assert not child.exists() or "State:\tZ" in child.read_text()
+
+
 class TestAnother:
     """The module of a killed deployment, which goes on for a while."""
 

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import traffic
 from ansible_collections.roastify.ops.plugins.module_utils import health, switching
+from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from npm_packages import brought_node, own_node
 from pm2_host import COMMON, ROLE, Pm2Host, free_port, pm2_packages
 
@@ -290,6 +291,16 @@ class TestOneProcess:
         process.tell(signal.SIGTERM)
         thread.join(10)
         assert [(answer.status, answer.headers["Connection"]) for answer in answers] == [(200, "close")]
+        assert process.end() == 0
+
+    def test_so_are_requests_that_wait_behind_it_on_its_connection(self, start: Callable[..., Process]) -> None:
+        process = start()
+        process.wait_healthy()
+        client = socket.create_connection(("127.0.0.1", process.port), timeout=20)
+        client.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n" * 2)
+        time.sleep(0.3)
+        process.tell()
+        assert read_to_end(client).count(b"slow") == 2
         assert process.end() == 0
 
     def test_what_never_ends_is_cut_at_the_limit_and_told(self, start: Callable[..., Process]) -> None:
@@ -672,6 +683,163 @@ class TestSwitchesUnderPm2:
             said = [line for line in host.log().splitlines() if line.endswith("no licence")]
             # The last process may have been ended from outside, before it had said anything.
             assert len(starts.read_text()) - len(said) in (0, 1)
+
+    def test_what_a_child_is_at_work_on_is_answered(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+        """PM2 tells the children of a worker to end at the same time as the worker, which needs their answers."""
+        with Pm2Host(tmp_path_factory.mktemp("pm2"), pm2_instances=1).daemon() as host:
+            script = """
+              const { fork, execFile } = require('node:child_process');
+              const pool = fork('./pool.js');
+              const wait = (answer) => execFile('sleep', ['2'], (error) => answer(error ? 'failed' : 'well'));
+              const ask = (answer) => pool.once('message', answer).send('work');
+              serve((request, response) => {
+                if (request.url === '/health') healthy(response);
+                else (request.url === '/fork' ? ask : wait)((said) => response.end(said));
+              });
+            """
+            for identifier in ("a", "b"):
+                directory = host.release(identifier, script).directory
+                (directory / "pool.js").write_text(
+                    "require('fs').writeFileSync('pid', String(process.pid));"
+                    "process.on('message', () => setTimeout(() => process.send('well'), 2000));"
+                    # As one that is connected to something.
+                    "setInterval(() => {}, 1000);"
+                )
+            switch(host, "a")
+            said: list[str] = []
+
+            def ask(path: str) -> None:
+                client = http.client.HTTPConnection("127.0.0.1", host.port, timeout=20)
+                client.request("GET", path)
+                said.append(client.getresponse().read().decode())
+
+            threads = [threading.Thread(target=ask, args=(path,)) for path in ("/fork", "/spawn")]
+            for thread in threads:
+                thread.start()
+            time.sleep(0.5)
+            old = {worker.name for worker in host.pm2.workers()}
+            host.pm2.start(host.host.releases / "b", "shop-b")
+            host.pm2.delete(sorted(old))
+            for thread in threads:
+                thread.join()
+            assert said == ["well", "well"]
+            child = Path("/proc", (host.host.releases / "a/pid").read_text(), "status")
+            until(lambda: not child.exists(), child.read_text, 5)
+
+    @pytest.mark.parametrize("kind", ["http", "http2", "net"])
+    def test_a_candidate_does_without_a_further_port_that_the_live_release_has(
+        self, tmp_path_factory: pytest.TempPathFactory, kind: str
+    ) -> None:
+        """One for metrics, whose number is written down somewhere: workers share it, and a candidate is none."""
+        port = free_port()
+        with Pm2Host(tmp_path_factory.mktemp("pm2")).daemon() as host:
+            script = f"""
+              const further = require('{kind}').createServer((one, two) => two?.end('metrics'));
+              further.listen({port}, () => console.log('further'));
+              serve((request, response) => healthy(response));
+            """
+            switch(host, "a", script)
+            until(lambda: "further" in host.log(), host.log)
+            release = host.release("b", script, version="1.1.0")
+            service = switching.Service(host.port, host.candidate_port, patience=20.0, candidate_uptime=0.5)
+            switching.try_out(host.host, host.pm2, release, service)
+            switch(host, "b")
+
+    def test_a_release_may_listen_on_all_addresses_in_other_words(
+        self, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        """0.0.0.0 and :: exclude each other, and one of them is what no address means."""
+        with Pm2Host(tmp_path_factory.mktemp("pm2")).daemon() as host:
+            plain = "http.createServer((request, response) => healthy(response))"
+            listens = {
+                "none": ".listen(process.env.PORT, () => console.log('listens'))",
+                "v4": ".listen({ port: process.env.PORT, host: '0.0.0.0' }, () => console.log('listens'))",
+                "late": ".on('listening', () => console.log('listens')).listen(Number(process.env.PORT))",
+            }
+            for identifier, how in listens.items():
+                switch(host, identifier, plain + how)
+            switch(host, "none")
+            assert host.log().count("listens") == 8
+            # But not on fewer than it wants, or on more.
+            loopback = plain + ".listen(process.env.PORT, '127.0.0.1')"
+            with pytest.raises(OperationError, match=r"EADDRINUSE 127\.0\.0\.1") as failure:
+                switch(host, "loopback", loopback)
+            assert f"sport = :{host.port}'; if it is PM2, what serves listens on another" in failure.value.remedy
+
+    def test_arguments_of_node_name_what_lies_in_the_release(
+        self, tmp_path_factory: pytest.TempPathFactory, node: Path
+    ) -> None:
+        """As they do for a candidate; PM2 enters the directory of the release only after Node.js has read them."""
+        arguments = ["--env-file=.env", "--require", "./first.js", "--require=agent/register", "--import", "./last.mjs"]
+        arguments += ["--import", "agent"]
+        if node != brought_node():
+            pytest.skip("--env-file and --import need a newer Node.js")
+        given = {"pm2_instances": 1, "pm2_node_arguments": arguments}
+        with Pm2Host(tmp_path_factory.mktemp("pm2"), node, **given).daemon() as host:
+            release = host.release("a", "console.log(process.env.SAID); " + PLAIN, environment="SAID=env")
+            (release.directory / "node_modules/agent").mkdir(parents=True)
+            for name in ("first.js", "last.mjs", "node_modules/agent/register.js", "node_modules/agent/index.js"):
+                (release.directory / name).write_text(f"console.log('{name}');")
+            service = switching.Service(host.port, host.candidate_port, patience=20.0, candidate_uptime=0)
+            switching.try_out(host.host, host.pm2, release, service)
+            assert switching.Switch(host.host, host.pm2, release, service).run().changed
+            assert "env\n" in host.log()
+
+    def test_variables_that_count_as_a_process_starts_are_there_by_then(
+        self, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        """As they are for a candidate; PM2 gives a worker its environment once Node.js has started."""
+        options = '--max-old-space-size=333 --require "./with space.js"'
+        given = {"NODE_OPTIONS": options, "NODE_EXTRA_CA_CERTS": "/etc/hostname"}
+        directory = tmp_path_factory.mktemp("pm2")
+        with Pm2Host(directory, pm2_instances=1, pm2_environment=given).daemon() as host:
+            given["PORT"] = str(host.port)
+            host.write_files(pm2_environment=given)
+            script = """
+              const heap = require('node:v8').getHeapStatistics().heap_size_limit;
+              const started = require('node:fs').readFileSync('/proc/self/environ', 'utf8');
+              const right = heap < 600e6 && globalThis.loaded && started.includes('NODE_EXTRA_CA_CERTS=/etc/hostname');
+              serve((request, response) => { if (!right) response.statusCode = 503; healthy(response); });
+            """
+            release = host.release("a", script)
+            (release.directory / "with space.js").write_text("globalThis.loaded = true;")
+            service = switching.Service(host.port, host.candidate_port, patience=10.0, candidate_uptime=0)
+            switching.try_out(host.host, host.pm2, release, service)
+            assert switching.Switch(host.host, host.pm2, release, service).run().changed
+
+    @pytest.mark.parametrize("esm", [False, True], ids=["promise", "module"])
+    def test_a_start_that_fails_in_a_promise_is_tried_again(
+        self, tmp_path_factory: pytest.TempPathFactory, esm: bool
+    ) -> None:
+        """The database is away when the host starts: PM2 alone would keep a worker that never listens."""
+        with Pm2Host(tmp_path_factory.mktemp("pm2"), pm2_instances=1).daemon() as host:
+            release = host.release("a", "")
+            main = """
+              const connect = async () => {
+                fs.appendFileSync('starts', '.');
+                if (fs.readFileSync('starts', 'utf8').length < 3) throw new Error('no database');
+              };
+            """
+            listens = """http.createServer((request, response) => {
+              if (request.url !== '/health') Promise.reject(new Error('a bug in one request'));
+              response.end('{"status":"healthy","version":"1.0.0"}');
+            }).listen(process.env.PORT, '127.0.0.1');"""
+            if esm:
+                (release.directory / "package.json").write_text('{"type": "module"}')
+                script = "import fs from 'node:fs'; import http from 'node:http';" + main + "await connect();" + listens
+            else:
+                script = "const fs = require('fs'), http = require('http');" + main
+                script += "(async () => { await connect();" + listens + "})();"
+            (release.directory / "server.js").write_text(script)
+            host.pm2.start(release.directory, "shop-a")
+            until(lambda: health.probe("127.0.0.1", host.port, "/health").problem() is None, host.log)
+            assert (release.directory / "starts").read_text() == "..."
+            assert host.log().count("Error: no database") == 2
+            # Of a worker that serves, one bad request stays what it is under PM2: a line in the log.
+            served = health.probe("127.0.0.1", host.port, "/health").worker
+            health.probe("127.0.0.1", host.port, "/bug")
+            until(lambda: "a bug in one request" in host.log(), host.log)
+            assert health.probe("127.0.0.1", host.port, "/health").worker == served
 
     def test_one_that_is_ill_serves_if_nobody_else_does(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         with Pm2Host(tmp_path_factory.mktemp("pm2"), pm2_instances=1).daemon() as host:

@@ -87,6 +87,15 @@ def test_shows_what_was_logged_since(host, tmp_path):
     assert log.tail() == ["wrong", "before", "after"]
 
 
+def test_a_file_that_was_rotated_meanwhile_begins_anew(host, tmp_path):
+    pm2 = Logs(tmp_path)
+    file = tmp_path / "error.log"
+    file.write_text("yesterday\n" * 100)
+    log = application_log.ApplicationLog(pm2, host.release("a"))
+    file.write_text("the port is taken\n")
+    assert log.news() == ["the port is taken"]
+
+
 def worker(host, release="a", **changes):
     settings = {"name": "shop-a", "pid": 0, "status": "waiting restart", "restarts": 7, "exit_code": 78, **changes}
     return Worker(directory=str(host.release(release).directory), **settings)

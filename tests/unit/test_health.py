@@ -51,8 +51,9 @@ def test_a_healthy_answer_has_no_problem(server):
     assert (answer.release, answer.worker) == ("r1", 42)
 
 
-def test_degraded_serves(server):
-    server.body = b'{"status": "degraded", "version": "1.0.0"}'
+@pytest.mark.parametrize("status", ["degraded", "ok", "OK", "Healthy", "UP", "pass", "warn", "success", 200, True])
+def test_degraded_serves_and_so_does_what_is_well_in_other_words(server, status):
+    server.body = json.dumps({"status": status, "version": "1.0.0"}).encode()
     assert ask(server).problem("1.0.0") is None
 
 
@@ -61,6 +62,8 @@ def test_degraded_serves(server):
     [
         (503, b'{"status": "unhealthy", "version": "1.0.0"}', "HTTP 503 instead of 200"),
         (200, b'{"status": "unhealthy", "version": "1.0.0"}', 'status "unhealthy" instead of healthy'),
+        (200, b'{"status": "DOWN", "version": "1.0.0"}', 'status "DOWN" instead of healthy'),
+        (200, b'{"status": false, "version": "1.0.0"}', 'status "False" instead of healthy'),
         (200, b'{"status": "healthy", "version": "0.9.0"}', "version 0.9.0 answered instead of 1.0.0"),
         (200, b"OK", "the answer names no version"),
         (301, b"", "HTTP 301 instead of 200"),

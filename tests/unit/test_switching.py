@@ -127,6 +127,22 @@ def test_a_generation_that_is_not_well_goes_and_the_old_one_stays(host, answer, 
     assert [worker.name for worker in processes.list] == ["shop-a"]
 
 
+def test_what_serves_is_not_hurried_while_nobody_of_the_new_ones_is_there(host):
+    """Its health may cost a query each time, and it may limit how often one may ask."""
+
+    class Counting(Answers):
+        asked = 0
+
+        def ask(self, port):
+            type(self).asked += 1
+            return super().ask(port)
+
+    slow = Counting(port=1, candidate_port=2, interval=0.2, patience=0.5, answer=health.Answer(code=200, worker=1))
+    with pytest.raises(OperationError, match="1 of them not seen at all"):
+        switch(host, List(host), "b", slow).run()
+    assert Counting.asked <= 4
+
+
 def test_the_last_answer_that_is_wanted_may_come_in_the_last_moment(host):
     late = dataclasses.replace(service(), wanted=1, patience=0)
     assert switch(host, List(host), "a", late).run().changed

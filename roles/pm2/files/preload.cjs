@@ -5,24 +5,28 @@
 //
 // - On SIGINT and SIGTERM the worker leaves the port that it shares with other workers, answers what is under way,
 //   tells every client to come back on another connection, and ends. Without it the signal ends it on the spot.
+//   Processes that it has started are told to end only then.
 // - It joins that port only once its own health path answers 200 (option selfGate). Which port that is says the
 //   variable PORT; without it, every port is held back. What waits for the event `listening` to become healthy is given
 //   it after a while (option listeningMs).
 // - What it said right before it ended is in PM2's log.
+// - A start that fails in a promise ends the worker, as Node.js does by itself, so that PM2 starts it again.
 // - Its answers name the worker (X-Worker) and the release (X-Release), so that the gate can tell workers apart.
 //
 // It stands in for the default action of the signals, no more: where the application has a handler of its own for a
 // signal, that handler alone decides, and the worker joins at once. Headers that the application sets stay as they are.
-// Left alone: HTTP/2, plain TCP servers, worker threads, and processes that listen to nothing.
+// Left alone: HTTP/2, plain TCP servers (but where their port is taken), worker threads, and processes that listen to
+// nothing.
 //
-// Its options are in preload.json beside it. Of the environment it reads PORT and one variable of PM2, which says where
-// the logs are and when PM2 kills, and shows none.
+// Its options are in preload.json beside it. Of the environment it reads PORT, RELEASE_CANDIDATE and one variable of PM2,
+// which says where the logs are and when PM2 kills, and shows none.
 
 const cluster = require('node:cluster');
 const { EventEmitter } = require('node:events');
 const fs = require('node:fs');
 const http = require('node:http');
 const https = require('node:https');
+const Module = require('node:module');
 const net = require('node:net');
 const path = require('node:path');
 const { performance } = require('node:perf_hooks');
@@ -69,7 +73,7 @@ const original = {
 };
 
 let options = DEFAULTS;
-let release = null;
+let release = '';
 let draining = false;
 // HTTP servers of the application that may be listening, all that are watched, and the listens that wait for the gate.
 const servers = new Set();
@@ -77,10 +81,14 @@ const adopted = new WeakSet();
 // Server: listeners of its event `listening` that were called ahead.
 const toldAhead = new WeakMap();
 const waiting = new Map();
+// Server: what it may be opened with instead, where its port is taken.
+const instead = new WeakMap();
 // Connection: what is known of it.
 const connections = new Map();
 let lastArrival = 0;
 let lastRequest = 0;
+// Whether the application has ever begun to listen to anything.
+let begun = false;
 
 function say(text) {
   process.stderr.write(`preload: ${text}\n`);
@@ -96,6 +104,9 @@ function readJson(file) {
 }
 
 // ---- Signals ---------------------------------------------------------------------------------------------------
+
+// Whether this process was told to end.
+let told = false;
 
 // A signal that the application handled once is its own from then on.
 let handledByApplication = false;
@@ -137,11 +148,50 @@ function hideOwnListener() {
 }
 
 function takeDefaultAction(signal) {
+  endChildren();
   process.removeListener(signal, onSignal);
   process.kill(process.pid, signal);
 }
 
+function parentOf(pid) {
+  try {
+    const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
+  } catch {
+    return null; // it has ended meanwhile
+  }
+}
+
+/**
+ * Ends the processes that this one has started and that it leaves behind, where it was told to end.
+ *
+ * PM2 would tell them at the same time as the worker, which may need them for the requests that it has to answer yet.
+ */
+function endChildren() {
+  const children = new Map();
+  try {
+    for (const name of fs.readdirSync('/proc')) {
+      const parent = /^\d+$/.test(name) ? parentOf(name) : null;
+      if (parent !== null) children.set(parent, [...(children.get(parent) ?? []), Number(name)]);
+    }
+  } catch {
+    return; // no /proc
+  }
+  const end = (pid) => {
+    for (const child of children.get(pid) ?? []) {
+      end(child);
+      try {
+        process.kill(child, 'SIGTERM');
+      } catch {
+        // It has ended, or is another user's.
+      }
+    }
+  };
+  end(process.pid);
+}
+
 function onSignal(signal) {
+  told = true;
   if (draining) return;
   if (handlersOf(signal).length > watchers()) {
     handledByApplication = true;
@@ -211,6 +261,7 @@ function adopt(server) {
       trackResponse(parameters[0].socket, parameters[1]);
     } else if (event === 'upgrade' || event === 'connect') trackUpgrade(parameters[1], parameters[0]);
     else if (event === 'close') servers.delete(server);
+    else if (event === 'error' && parameters[0]?.code === 'EADDRINUSE' && listenInstead(server)) return true;
     if (event === 'listening' && toldAhead.has(server)) return emitListening(server, emit);
     return emit.call(this, event, ...parameters);
   };
@@ -248,8 +299,9 @@ function writeHead(...parameters) {
     } else {
       for (const [name, value] of missing) this.setHeader(name, value);
     }
-    // A handshake (101) is no answer after which the connection may be closed.
-    if (draining && parameters[0] !== 101) {
+    // A handshake (101) is no answer after which the connection may be closed; nor is one behind which the client has
+    // sent further requests already.
+    if (draining && parameters[0] !== 101 && !(connections.get(this.req?.socket)?.requests > 1)) {
       this.shouldKeepAlive = false;
       if (this.hasHeader('Connection')) this.setHeader('Connection', 'close');
       if (has(given, 'Connection')) parameters[place] = closing(parameters[place]);
@@ -498,15 +550,56 @@ async function joinWhenHealthy(server, address, wait) {
   });
 }
 
+/**
+ * What else a server may be opened with that finds its port taken.
+ *
+ * Where a worker wants all addresses: `0.0.0.0`, `::` and no address exclude each other. A release that says it in other
+ * words than the one that serves could never join it; so it takes the port as it is open already. Where a candidate
+ * wants a further port, for metrics perhaps: that of the release that serves, which workers share and a candidate
+ * cannot. Nobody asks it there.
+ */
+function otherWays(parameters, { host, port }) {
+  const described = typeof parameters[0] === 'object' ? parameters[0] : { port };
+  const all = [undefined, '0.0.0.0', '::'];
+  if (cluster.isWorker && all.includes(host)) {
+    return all.filter((other) => other !== host).map((other) => ({ ...described, host: other }));
+  }
+  const further = process.env.RELEASE_CANDIDATE === '1' && livePort() !== null && port !== livePort();
+  return further ? [{ ...described, host: '127.0.0.1', port: 0 }] : [];
+}
+
+function listenInstead(server) {
+  const { port, ways } = instead.get(server) ?? {};
+  const next = ways?.shift();
+  if (next === undefined) return false;
+  const how = next.port === 0 ? 'a candidate does without it' : `trying it on ${next.host ?? 'no address in particular'}`;
+  say(`port ${port} is taken: ${how}`);
+  // In a turn of its own: Node.js has not given up the first attempt yet.
+  setImmediate(() => draining || original.listen.call(server, next));
+  return true;
+}
+
+/** Has a server that is left alone otherwise try those ways, too. */
+function watchErrors(server) {
+  if (adopted.has(server)) return;
+  adopted.add(server);
+  const { emit } = server;
+  const watched = function emitWatched(event, ...parameters) {
+    if (event === 'error' && parameters[0]?.code === 'EADDRINUSE' && listenInstead(server)) return true;
+    return emit.call(this, event, ...parameters);
+  };
+  Object.defineProperty(server, 'emit', { value: watched, configurable: true, writable: true, enumerable: false });
+}
+
 function listen(...parameters) {
-  if (!(this instanceof http.Server || this instanceof https.Server)) return original.listen.apply(this, parameters);
-  if (release === null) {
-    // Not before: PM2 enters the release's directory only after this file was loaded.
-    const { id } = readJson('.release.json');
-    release = typeof id === 'string' && /^[\x21-\x7e]+$/.test(id) ? id : '';
+  begun = true;
+  const address = sharedAddress(parameters);
+  instead.set(this, address === null ? {} : { port: address.port, ways: otherWays(parameters, address) });
+  if (!(this instanceof http.Server || this instanceof https.Server)) {
+    watchErrors(this);
+    return original.listen.apply(this, parameters);
   }
   adopt(this);
-  const address = sharedAddress(parameters);
   // The probe speaks plain HTTP, which an HTTPS application may answer with a redirection.
   if (!options.selfGate || !cluster.isWorker || address === null || this instanceof https.Server) {
     return original.listen.apply(this, parameters);
@@ -594,6 +687,40 @@ function tail(file, begin) {
   }
 }
 
+// ---- Failed starts ---------------------------------------------------------------------------------------------
+
+/**
+ * Ends a worker that fails before it listens to anything.
+ *
+ * PM2's workers listen for unhandled rejections, so that Node.js takes them for handled: where `main()` rejects, or a
+ * module at its top, since the database is away, the worker would be there for ever, "online", and serve nothing.
+ * What happens later, in a single request perhaps, is left to PM2, which logs it: others are being answered.
+ */
+function endFailedStart(reason) {
+  const others = process.listeners('unhandledRejection').filter((listener) => listener !== endFailedStart);
+  if (begun || others.some((listener) => listener.name !== 'uncaughtListener')) return;
+  throw reason;
+}
+
+// ---- The release -----------------------------------------------------------------------------------------------
+
+/**
+ * Enters the directory of the release, as PM2 does once Node.js has loaded everything that its arguments name.
+ *
+ * What they name behind this file, such as `--import @sentry/node/preload`, is a package of the release.
+ */
+function enterRelease({ pm_cwd: directory }) {
+  try {
+    if (typeof directory === 'string') process.chdir(directory);
+    // That of all files named by --require: where packages are looked for was settled before the first of them.
+    if (module.parent) module.parent.paths = Module._nodeModulePaths(process.cwd());
+  } catch {
+    // Gone, which PM2 will tell.
+  }
+  const { id } = readJson('.release.json');
+  if (typeof id === 'string' && /^[\x21-\x7e]+$/.test(id)) release = id;
+}
+
 /** What PM2 was told of the application when the generation of this worker was started; empty without PM2. */
 function pm2Environment() {
   try {
@@ -611,9 +738,14 @@ function install() {
   const killTimeout = Number(pm2.kill_timeout);
   if (killTimeout > 0) options.hardLimitMs = Math.min(options.hardLimitMs, Math.floor((killTimeout * 2) / 3));
   options.quietMs = Math.min(options.quietMs, options.hardLimitMs / 2);
+  enterRelease(pm2);
   keepLastWords(pm2);
   hideOwnListener();
   for (const signal of SIGNALS) process.on(signal, onSignal);
+  process.on('exit', () => told && endChildren());
+  // Whoever says what such rejections are to do means it.
+  const said = process.execArgv.some((argument) => /^--unhandled-rejections(?!=throw)/.test(argument));
+  if (pm2.pm_exec_path !== undefined && !said) process.on('unhandledRejection', endFailedStart);
   net.Server.prototype.listen = listen;
   net.Server.prototype.close = close;
   http.ServerResponse.prototype.writeHead = writeHead;
