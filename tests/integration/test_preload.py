@@ -569,24 +569,29 @@ class TestSwitchesUnderPm2:
         assert answers == [200]
         assert len({worker.name for worker in shop.pm2.workers()}) == 1
 
-    def test_a_generation_joins_only_once_it_is_healthy(self, shop: Pm2Host) -> None:
+    @pytest.mark.parametrize("own", ["", "process.on('SIGTERM', () => process.exit(7));"], ids=["plain", "for Docker"])
+    def test_a_generation_joins_only_once_it_is_healthy(self, shop: Pm2Host, own: str) -> None:
         switch(shop, "a", version="1.0.0")
-        warming = """
+        warming = (
+            f"{own}\n"
+            + """
           const ready = Date.now() + 2500;
           serve((request, response) => {
             if (Date.now() < ready) response.statusCode = 503;
             healthy(response);
           });
         """
+        )
         url = f"http://127.0.0.1:{shop.port}"
         with traffic.BackgroundTraffic(
             url, 100, targets=HEALTH, mix=MIX, think=(0.05, 3.0), repeat_after=MAY_HANG_UP, seed=2
         ) as load:
-            switch(shop, "warming", warming, version="1.2.0")
+            before = shop.log().count("staying off")
+            switch(shop, "warming-too" if own else "warming", warming, version="1.2.0")
         report = load.report()
         assert report.failed == 0, traffic.describe(report)
         assert report.versions["1.2.0"] > 0
-        assert f'preload: /health says "HTTP 503": staying off port {shop.port}' in shop.log()
+        assert shop.log().count(f'preload: /health says "HTTP 503": staying off port {shop.port}') > before
 
     @pytest.mark.parametrize(
         "application",

@@ -14,7 +14,8 @@
 // - Its answers name the worker (X-Worker) and the release (X-Release), so that the gate can tell workers apart.
 //
 // It stands in for the default action of the signals, no more: where the application has a handler of its own for a
-// signal, that handler alone decides, and the worker joins at once. Headers that the application sets stay as they are.
+// signal, that handler alone decides; with one for SIGINT the worker joins at once. Headers that the application sets
+// stay as they are.
 // Left alone: HTTP/2, plain TCP servers (but where their port is taken), worker threads, and processes that listen to
 // nothing.
 //
@@ -513,7 +514,8 @@ async function joinWhenHealthy(server, address, wait) {
   const start = performance.now();
   let pause = FIRST_PROBE_PAUSE_MS;
   let pretends = false;
-  while (!wait.cancelled && !SIGNALS.some(applicationHandles)) {
+  // SIGINT is the one that PM2 sends. A handler for SIGTERM alone is one for other places, such as a container.
+  while (!wait.cancelled && !applicationHandles('SIGINT')) {
     const answer = await probe(server);
     if (answer === 'HTTP 200' || wait.cancelled) break;
     if (!(await someoneServes(address))) {
