@@ -560,8 +560,9 @@ def test_the_library_ws_is_understood() -> None:
         peer.on('message', (text) => peer.send(JSON.stringify({{ echo: String(text), version: '1.0.0' }})));
         peer.on('close', (code) => console.log(code));
       }});
-      setInterval(() => server.clients.forEach((peer) => peer.close(1001)), 500);
-      process.stdin.on('end', () => process.exit()).resume();
+      const timer = setInterval(() => server.clients.forEach((peer) => peer.close(1001)), 500);
+      // It ends with the last connection, and not before that one's end was seen.
+      process.stdin.on('end', () => {{ clearInterval(timer); server.close(); }}).resume();
     """
     with subprocess.Popen(
         [brought_node(), "-e", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
