@@ -153,17 +153,19 @@ def _row(
     host: str, info: Mapping[str, Any], manifest: Mapping[str, Any], release: str, batch: int | None
 ) -> dict[str, Any]:
     live = info["live"] or {}
+    here, built = _is_here(info, manifest), _is_built(manifest)
     if live.get("id") == release:
         action = "nothing: it is live"
     elif any(kept["id"] == release and is_whole(kept) for kept in info["kept"]):
         action = "switch: it is here"
-    elif _is_here(info, manifest):
+    elif here:
         action = "share files, switch"
     else:
-        action = "transfer, switch" if _is_built(manifest) else "build, transfer, switch"
-    # What a host keeps has no size: it needs no room again.
-    needed = 0 if _is_here(info, manifest) else None
-    if needed is None and _is_built(manifest):
+        action = "transfer, switch" if built else "build, transfer, switch"
+    needed = None
+    if here:
+        needed = 0  # what a host keeps has no size
+    elif built:
         needed = _bytes_wanted(manifest) // _MEBIBYTE
     return {
         "host": host,
