@@ -262,7 +262,6 @@ function adopt(server) {
       trackResponse(parameters[0].socket, parameters[1]);
     } else if (event === 'upgrade' || event === 'connect') trackUpgrade(parameters[1], parameters[0]);
     else if (event === 'close') servers.delete(server);
-    else if (event === 'error' && parameters[0]?.code === 'EADDRINUSE' && listenInstead(server)) return true;
     if (event === 'listening' && toldAhead.has(server)) return emitListening(server, emit);
     return emit.call(this, event, ...parameters);
   };
@@ -581,10 +580,8 @@ function listenInstead(server) {
   return true;
 }
 
-/** Has a server that is left alone otherwise try those ways, too. */
+/** Has a server try those ways, be it one that is left alone otherwise. */
 function watchErrors(server) {
-  if (adopted.has(server)) return;
-  adopted.add(server);
   const { emit } = server;
   const watched = function emitWatched(event, ...parameters) {
     if (event === 'error' && parameters[0]?.code === 'EADDRINUSE' && listenInstead(server)) return true;
@@ -596,11 +593,9 @@ function watchErrors(server) {
 function listen(...parameters) {
   begun = true;
   const address = sharedAddress(parameters);
+  if (!instead.has(this)) watchErrors(this);
   instead.set(this, address === null ? {} : { port: address.port, ways: otherWays(parameters, address) });
-  if (!(this instanceof http.Server || this instanceof https.Server)) {
-    watchErrors(this);
-    return original.listen.apply(this, parameters);
-  }
+  if (!(this instanceof http.Server || this instanceof https.Server)) return original.listen.apply(this, parameters);
   adopt(this);
   // The probe speaks plain HTTP, which an HTTPS application may answer with a redirection.
   if (!options.selfGate || !cluster.isWorker || address === null || this instanceof https.Server) {
