@@ -25,6 +25,8 @@ class ActionModule(ActionBase):
         if "clock" in result:
             result["clock_skew"] = controllers.clock_skew(result["clock"], asked, time.time())
             lock = result.get("lock") or {}
-            alive = lock.get("expires", 0) > result["clock"] and not controllers.is_dead(lock.get("controller") or {})
+            alive = deploy_locks.is_leased(lock, result["clock"]) and not controllers.is_dead(
+                lock.get("controller") or {}
+            )
             result["lock_problem"] = str(deploy_locks.LockHeld(lock)) if alive else None
         return result

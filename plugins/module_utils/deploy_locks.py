@@ -52,6 +52,16 @@ def read_lock(host: Host) -> dict[str, Any] | None:
     return lock if isinstance(lock, dict) else None
 
 
+def is_leased(lock: Mapping[str, Any], now: float) -> bool:
+    """Whether the lease of a lock lasts still.
+
+    Args:
+        lock: its content.
+        now: seconds since 1970.
+    """
+    return bool(lock.get("expires", 0) > now)
+
+
 def require_free(host: Host, deployment: str, take_over: str | None = None) -> dict[str, Any] | None:
     """See that a deployment may take the lock.
 
@@ -69,7 +79,7 @@ def require_free(host: Host, deployment: str, take_over: str | None = None) -> d
     present = read_lock(host)
     if present is None or present.get("deploymentId") == deployment:
         return None
-    if present.get("expires", 0) > time.time() and present.get("deploymentId") != take_over:
+    if is_leased(present, time.time()) and present.get("deploymentId") != take_over:
         raise LockHeld(present)
     return present
 
