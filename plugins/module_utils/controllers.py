@@ -30,9 +30,10 @@ def is_dead(controller: Mapping[str, Any]) -> bool:
         True only for a process of this machine that is gone; of others nothing is known.
     """
     machine = _machine()
-    if not machine or controller.get("machine") != machine:
+    process = controller.get("pid")
+    if not machine or controller.get("machine") != machine or not isinstance(process, int):
         return False
-    return _started(int(controller.get("pid") or 0)) != controller.get("started")
+    return _started(process) != controller.get("started")
 
 
 def clock_skew(clock: float, asked: float, answered: float) -> float:

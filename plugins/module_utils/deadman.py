@@ -19,7 +19,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,9 @@ from ansible_collections.roastify.ops.plugins.module_utils import deploy_locks, 
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.files import (
     exclusively,
-    read_json,
+    kinds,
+    misfit,
+    read_object,
     remove_temporary,
     write_atomically,
 )
@@ -79,6 +81,10 @@ class Order:
         return f"deadman-{self.name}"
 
 
+KINDS = kinds(Order)
+_SERVICE_KINDS = kinds(Service)
+
+
 def order_file(host: Host) -> Path:
     """Where the order of a host stands; there is none while nothing waits for a confirmation."""
     return host.order
@@ -86,16 +92,15 @@ def order_file(host: Host) -> Path:
 
 def read_order(host: Host) -> Order | None:
     """The order of a host, or None."""
-    return _order_of(read_json(order_file(host)))
+    return _order_of(read_object(order_file(host), KINDS))
 
 
 def _order_of(content: object) -> Order | None:
     """The order that a file has, whichever version of this collection wrote it; None if it has none."""
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or misfit(content, KINDS) or misfit(content.get("service", {}), _SERVICE_KINDS):
         return None
-    known = {field.name for field in fields(Order)}
     with contextlib.suppress(TypeError):  # one without what every order has is none
-        return Order(**{name: value for name, value in content.items() if name in known})
+        return Order(**{name: value for name, value in content.items() if name in KINDS})
     return None
 
 
@@ -308,7 +313,7 @@ def main(path: str) -> int:
     Returns:
         Exit code: 0, or 75 (EX_TEMPFAIL) if it has to be tried again.
     """
-    order = _order_of(read_json(Path(path)))
+    order = _order_of(read_object(Path(path), KINDS))
     if order is None:
         return 0
     try:

@@ -19,10 +19,10 @@ from ansible_collections.roastify.ops.plugins.module_utils import reserve
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.files import (
     exclusively,
-    read_json,
+    read_object,
     write_atomically,
 )
-from ansible_collections.roastify.ops.plugins.module_utils.releases import TAKEN_OVER, Host
+from ansible_collections.roastify.ops.plugins.module_utils.releases import LOCK_KINDS, TAKEN_OVER, Host
 
 #: Seconds that a lease lasts without being renewed; every step of a deployment renews it.
 LEASE = 900
@@ -47,9 +47,8 @@ class LockHeld(OperationError):
 
 
 def read_lock(host: Host) -> dict[str, Any] | None:
-    """The lock as it is, expired or not; None if nobody holds it."""
-    lock = read_json(host.lock)
-    return lock if isinstance(lock, dict) else None
+    """The lock as it is, expired or not; None if nobody holds it, or the file does not say who."""
+    return read_object(host.lock, LOCK_KINDS)
 
 
 def is_leased(lock: Mapping[str, Any], now: float) -> bool:

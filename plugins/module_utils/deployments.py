@@ -16,6 +16,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.roastify.ops.plugins.module_utils.files import kinds, misfit
+
 STARTED = "started"
 SUCCEEDED = "succeeded"
 FAILED = "failed"
@@ -66,13 +68,14 @@ class Record:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-_FIELDS = set(Record.__dataclass_fields__)
+_KINDS = kinds(Record)
 
 
 def read_records(journal: Path) -> list[Record]:
     """All records of a host, oldest first.
 
-    A line that is no record (cut off by a power failure) is passed over: what it was about to say did not happen.
+    A line that is no record (cut off by a power failure, or edited by hand) is passed over: what it was about to say
+    did not happen.
 
     Args:
         journal: path of ``deployments.jsonl``; may be missing.
@@ -86,9 +89,11 @@ def read_records(journal: Path) -> list[Record]:
     for line in lines:
         try:
             content = json.loads(line)
-            records.append(Record(**{name: content[name] for name in content if name in _FIELDS}))
+            record = Record(**{name: content[name] for name in content if name in _KINDS})
         except (ValueError, TypeError):
             continue
+        if record.status in STATUSES and misfit(content, _KINDS) is None:
+            records.append(record)
     return records
 
 

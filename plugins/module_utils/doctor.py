@@ -23,10 +23,14 @@ from ansible_collections.roastify.ops.plugins.module_utils import (
     deploy_locks,
     env_file,
     health,
+    release_files,
+    release_states,
+    releases,
 )
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.pm2 import Pm2, Worker, strays
 from ansible_collections.roastify.ops.plugins.module_utils.releases import (
+    LOCK_KINDS,
     MANIFEST,
     SPACE_RESERVE,
     STAGING_PREFIX,
@@ -90,7 +94,7 @@ def examine(host: Host, pm2: Pm2, port: int, health_path: str) -> list[Finding]:
     try:
         live = host.live()
     except OperationError as error:
-        return [Finding(error.cause, error.remedy), *_leftovers(host, None)]
+        return [Finding(error.cause, error.remedy, None, tuple(error.evidence)), *_leftovers(host, None)]
     return findings(host, pm2, live, look(pm2, live, port, health_path))
 
 
@@ -149,6 +153,7 @@ def findings(host: Host, pm2: Pm2, live: Release | None, service: Service) -> li
     """
     return [
         *_service(host, pm2, live, service),
+        *unreadable(host),
         *_unconfirmed(host, live),
         *_environments(host, live),
         *_generations(pm2, live, service.workers),
@@ -156,6 +161,39 @@ def findings(host: Host, pm2: Pm2, live: Release | None, service: Service) -> li
         *_leftovers(host, live),
         *_space(host),
     ]
+
+
+def unreadable(host: Host) -> list[Finding]:
+    """Files of a host that count as missing, since they do not hold what this collection writes there.
+
+    Args:
+        host: where.
+    """
+    found = [
+        Finding(
+            f"{what}: nobody knows by it who is at work here",
+            f"unless a deployment is at work, remove it (rm {host.lock}); the next deployment replaces it",
+        )
+        for what in releases.unreadable(host.lock, LOCK_KINDS)
+    ]
+    if host.order.exists() and deadman.read_order(host) is None:
+        reason = releases.unreadable(host.order, deadman.KINDS) or [f"{host.order} cannot be read: it is no order"]
+        found.append(
+            Finding(
+                f"{reason[0]}: this host does not return by itself",
+                f"mend it; or, once a deployment has ended well, remove it (rm {host.order})",
+            )
+        )
+    for release in host.kept():
+        path = host.states.file(release.id)
+        found += [
+            Finding(
+                f"{what}: nobody knows by it what became of release {release.id}",
+                f"mend it, or remove it (rm {path}); until then name the release that a rollback is to return to",
+            )
+            for what in releases.unreadable(path, release_states.KINDS)
+        ]
+    return found
 
 
 def serves(host: Host, port: int, health_path: str) -> tuple[bool, bool]:
@@ -332,6 +370,8 @@ def _leftovers(host: Host, live: Release | None) -> Iterator[Finding]:
             yield Finding(
                 f"{path} is no complete release: no {MANIFEST} in it says that it is this one",
                 f"look at it; unless something runs from it (fuser -v {path}), move it away: mv {path} /root/",
+                None,
+                tuple(releases.unreadable(path / MANIFEST, release_files.MANIFEST_KINDS)),
             )
     for path in sorted(host.root.glob(f".{host.link.name}.*")):
         yield Finding(f"{path} was left by a switch that was killed", "it is never followed", path.unlink)

@@ -12,12 +12,27 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
 #: What a file that is about to replace another one has behind that one's name: see tempfile.mkstemp, link_atomically.
 _TEMPORARY = re.compile(r"\.(?:[a-z0-9_]{8}|[0-9]+\.[0-9a-f]{8})$")
+
+#: Of which types a field of an object may be, by its name.
+Kinds = Mapping[str, tuple[type, ...]]
+#: What annotations call the types that come out of JSON, and what people call them.
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (float, int),
+    "bool": (bool,),
+    "dict": (dict,),
+    "list": (list,),
+    "None": (type(None),),
+}
+_WORDS = {str: "text", int: "a number", float: "a number", bool: "true or false", dict: "an object", list: "a list"}
 
 
 def sync_directory(directory: Path) -> None:
@@ -112,19 +127,74 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
+def kinds(record: type) -> Kinds:
+    """The types of the fields of a dataclass, as its annotations name them.
+
+    Args:
+        record: in a module that postpones annotations: Python 3.9 could not evaluate ``str | None``.
+    """
+    named = {field.name: str(field.type).split(" | ") for field in fields(record)}
+    return {name: sum((_TYPES[kind.split("[")[0]] for kind in words), ()) for name, words in named.items()}
+
+
+def misfit(content: Mapping[str, Any], wanted: Kinds) -> str | None:
+    """What in an object out of JSON is of another type than it should be; None if nothing is.
+
+    Args:
+        content: the object; what it lacks, or has beside, is no matter of types.
+        wanted: the types.
+    """
+    for name, value in content.items():
+        # Not isinstance: true is no number.
+        if name in wanted and type(value) not in wanted[name]:
+            expected = " or ".join(dict.fromkeys(_WORDS.get(kind, "null") for kind in wanted[name]))
+            return f"{name} is {_WORDS.get(type(value), 'null')}, not {expected}"
+    return None
+
+
+def _parse(path: Path, wanted: Kinds) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"it is no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"it is {_WORDS.get(type(content), 'null')}, not an object")
+    problem = misfit(content, wanted)
+    if problem:
+        raise ValueError(problem)
+    return content
+
+
+def read_object(path: Path, wanted: Kinds) -> dict[str, Any] | None:
+    """The object in a JSON file of this collection, which somebody may have edited since.
 
     Args:
         path: the file.
+        wanted: the types of its fields.
 
     Returns:
-        The parsed content, or None if the file is missing or isn't JSON.
+        None if the file is missing, is not JSON, or is not such an object: `misfit_of` says why.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return _parse(path, wanted)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+
+
+def misfit_of(path: Path, wanted: Kinds) -> str | None:
+    """Why `read_object` does not take a file that is there, for people; None if it does.
+
+    Args:
+        path: the file; may be missing.
+        wanted: the types of its fields.
+    """
+    try:
+        _parse(path, wanted)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 @contextlib.contextmanager

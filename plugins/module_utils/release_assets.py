@@ -31,8 +31,8 @@ from pathlib import Path
 
 from ansible_collections.roastify.ops.plugins.module_utils import release_files
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
-from ansible_collections.roastify.ops.plugins.module_utils.files import read_json
-from ansible_collections.roastify.ops.plugins.module_utils.release_files import ASSETS, FileList
+from ansible_collections.roastify.ops.plugins.module_utils.files import read_object
+from ansible_collections.roastify.ops.plugins.module_utils.release_files import ASSETS, MANIFEST_KINDS, FileList
 
 #: In the shared directory.
 SHARED = "assets"
@@ -66,8 +66,8 @@ def claims(releases: Path) -> Claims:
         directory = releases / name
         if name.startswith("."):
             continue  # unfinished, or being removed
-        manifest = read_json(directory / ".release.json")
-        if not isinstance(manifest, dict):
+        manifest = read_object(directory / ".release.json", MANIFEST_KINDS)
+        if manifest is None:
             if os.path.lexists(directory / ASSETS):
                 found.unreadable.append(name)
             continue

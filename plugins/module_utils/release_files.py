@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.roastify.ops.plugins.module_utils.files import Kinds
+
 #: Name of the list, in the artifact and in each release.
 LIST_MEMBER = ".release.files.json"
 #: In the manifest: SHA-256 of the list.
@@ -28,6 +30,14 @@ LIST_DIGEST = "filesSha256"
 ASSETS = ".assets"
 #: Files that the engine itself keeps at the top of a release, beside those of the artifact.
 OWN_FILES = (".release.json", LIST_MEMBER)
+#: What stands in the manifest of an artifact, and what staging adds to it.
+MANIFEST_KINDS: Kinds = {
+    **dict.fromkeys(("id", "name", "version", "sourceDigest", "sha256", LIST_DIGEST), (str,)),
+    **dict.fromkeys(("commit", "schemaVersion", "node"), (str, type(None))),
+    **dict.fromkeys(("files", "size", "unpackedSize"), (int,)),
+    **dict.fromkeys(("schemaBreaks", "sharedAssets", "wantedAssets"), (list,)),
+    "sharedLinks": (dict,),
+}
 #: Modes that a release has: nothing in it may be written to by anybody but root, nor change who runs it.
 PLAIN, EXECUTABLE, DIRECTORY = 0o644, 0o755, 0o755
 

@@ -15,9 +15,10 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.roastify.ops.plugins.module_utils.deployments import now
-from ansible_collections.roastify.ops.plugins.module_utils.files import read_json, write_atomically
+from ansible_collections.roastify.ops.plugins.module_utils.files import kinds, read_object, write_atomically
 
 #: It is being unpacked: a release that stays in this state was killed there, and is no release.
 STAGING = "staging"
@@ -58,7 +59,7 @@ class ReleaseState:
     environment: str | None = None
 
 
-_FIELDS = set(ReleaseState.__dataclass_fields__)
+KINDS = kinds(ReleaseState)
 
 
 class ReleaseStates:
@@ -79,9 +80,8 @@ class ReleaseStates:
             live: the id that ``current`` points to. The link is changed before the file is, so that it is right where
                 the two differ.
         """
-        content = read_json(self.directory / f"{release}.json")
-        known = {name: content[name] for name in _FIELDS & set(content)} if isinstance(content, dict) else {}
-        state = ReleaseState(**known)
+        content = self._content(release)
+        state = ReleaseState(**{name: content[name] for name in KINDS if name in content})
         if release == live:
             return replace(state, state=LIVE)
         return replace(state, state=PREVIOUS) if state.state == LIVE else state
@@ -216,7 +216,7 @@ class ReleaseStates:
         for release in set(self._known()) - set(releases):
             with contextlib.suppress(OSError):  # on a full disk it stays until the next time
                 self._pass_over(release)
-                os.unlink(self.directory / f"{release}.json")
+                os.unlink(self.file(release))
 
     def _chain(self, release: str | None) -> list[str]:
         """What was live before a release, and before that, and so on."""
@@ -251,8 +251,18 @@ class ReleaseStates:
 
     def _written(self, release: str) -> str | None:
         """The state that stands in the file, whatever the link says."""
-        content = read_json(self.directory / f"{release}.json")
-        return content.get("state") if isinstance(content, dict) else None
+        return self._content(release).get("state")
+
+    def file(self, release: str) -> Path:
+        """Where the state of a release stands.
+
+        Args:
+            release: its id.
+        """
+        return self.directory / f"{release}.json"
+
+    def _content(self, release: str) -> dict[str, Any]:
+        return read_object(self.file(release), KINDS) or {}
 
     def _next(self) -> int:
         return max((self.of(release).number for release in self._known()), default=0) + 1
@@ -263,5 +273,5 @@ class ReleaseStates:
     def _store(self, release: str, state: ReleaseState) -> ReleaseState:
         self.directory.mkdir(mode=0o755, exist_ok=True)
         content = {name: value for name, value in asdict(state).items() if value is not None}
-        write_atomically(self.directory / f"{release}.json", json.dumps(content, ensure_ascii=False) + "\n", 0o600)
+        write_atomically(self.file(release), json.dumps(content, ensure_ascii=False) + "\n", 0o600)
         return state

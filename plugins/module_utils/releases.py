@@ -27,8 +27,10 @@ from ansible_collections.roastify.ops.plugins.module_utils import (
 )
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.files import (
+    Kinds,
     exclusively,
-    read_json,
+    misfit_of,
+    read_object,
     remove_temporary,
     sync_directory,
 )
@@ -43,6 +45,13 @@ STATES = ".states"
 ENVIRONMENTS = "environments"
 #: In the lock, see ``deploy_locks``: ids of the dead deployments that it was taken over from, one after the other.
 TAKEN_OVER = "takenOver"
+#: What stands in the lock beside them.
+LOCK_KINDS: Kinds = {
+    **dict.fromkeys(("deploymentId", "holder", "origin", "since"), (str,)),
+    **dict.fromkeys(("lease", "expires"), (int, float)),
+    "controller": (dict,),
+    TAKEN_OVER: (list,),
+}
 #: How a difference ends that is about nothing but the owner, see release_files: after chown -R, all of them are.
 _OWNER = re.compile(r" belongs to user \d+, not \d+$")
 #: Room beyond the unpacked size: directory blocks, log lines and the journal while the deployment runs.
@@ -130,8 +139,8 @@ class Host:
         directory = self.releases / identifier
         if not identifier or "/" in identifier or identifier.startswith("."):
             return None
-        manifest = read_json(directory / MANIFEST)
-        if not isinstance(manifest, dict) or manifest.get("id") != identifier:
+        manifest = read_object(directory / MANIFEST, release_files.MANIFEST_KINDS)
+        if manifest is None or manifest.get("id") != identifier:
             return None
         return Release(identifier, directory, manifest)
 
@@ -176,6 +185,7 @@ class Host:
                 f"{self.link} points to {target}, which is no complete release of this host",
                 f"point it to a complete release (there are: {kept}) with ln -sfn releases/ID {self.link}, "
                 "or remove the link if nothing is served from it",
+                unreadable(directory / MANIFEST, release_files.MANIFEST_KINDS),
             )
         return release
 
@@ -199,6 +209,17 @@ class Host:
             return max(same_version, key=lambda release: (states[release.id].served, states[release.id].number))
         names = ", ".join(f"{release.id} (version {release.version})" for release in kept) or "none"
         raise OperationError(f"release {wanted} is not on this host", f"choose one of the kept releases: {names}")
+
+
+def unreadable(path: Path, wanted: Kinds) -> list[str]:
+    """Why a JSON file that is there counts as missing, for people: none if it does not.
+
+    Args:
+        path: the file.
+        wanted: the types of its fields.
+    """
+    problem = misfit_of(path, wanted)
+    return [f"{path} cannot be read: {problem}"] if problem else []
 
 
 def space_problem(directory: Path, needed_bytes: int, needed_files: int) -> OperationError | None:
@@ -334,8 +355,8 @@ def _cut_off(host: Host) -> deployments.Record | None:
     """
     records = host.records()
     run = deployments.cut_off(records)
-    lock = read_json(host.lock)
-    holders = [lock.get("deploymentId"), *lock.get(TAKEN_OVER, [])] if isinstance(lock, dict) else []
+    lock = read_object(host.lock, LOCK_KINDS)
+    holders = [lock.get("deploymentId"), *lock.get(TAKEN_OVER, [])] if lock else []
     if run is None and records and records[-1].deploymentId in holders:
         ends = (record for record in reversed(records) if record.status != deployments.ROLLED_BACK)
         last = next(ends, None)

@@ -290,6 +290,8 @@ def main():
     if service.is_ill:
         lines = [f"the live release {live.id} is not healthy: {answer.describe()}", *service.restart_loop]
         module.warn("\n".join(lines))
+    for finding in doctor.unreadable(host):
+        module.warn(f"{finding.what}\nWhat to do: {finding.remedy}")
     found = None
     if module.params["examine"] and pm2 is not None:
         # Another deployment may be at work and take away what is being looked at: then this host was not examined.
