@@ -28,5 +28,5 @@ class ActionModule(ActionBase):
             alive = deploy_locks.is_leased(lock, result["clock"]) and not controllers.is_dead(
                 lock.get("controller") or {}
             )
-            result["lock_problem"] = str(deploy_locks.LockHeld(lock)) if alive else None
+            result["lock_problem"] = str(deploy_locks.LockHeld(lock, result["clock"])) if alive else None
         return result

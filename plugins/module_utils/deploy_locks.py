@@ -33,10 +33,11 @@ class LockHeld(OperationError):
 
     Args:
         lock: content of its lock file.
+        now: seconds since 1970, by the clock of the host.
     """
 
-    def __init__(self, lock: Mapping[str, Any]) -> None:
-        remaining = max(int(lock.get("expires", 0) - time.time()), 0)
+    def __init__(self, lock: Mapping[str, Any], now: float) -> None:
+        remaining = max(int(lock.get("expires", 0) - now), 0)
         super().__init__(
             f"deployment {lock.get('deploymentId')} of {lock.get('holder')} from {lock.get('origin')} is at work "
             f"here since {lock.get('since')}",
@@ -54,11 +55,15 @@ def read_lock(host: Host) -> dict[str, Any] | None:
 def is_leased(lock: Mapping[str, Any], now: float) -> bool:
     """Whether the lease of a lock lasts still.
 
+    Where the clock of the host was set back since, it would last for longer by as much. By one more lease it may, so
+    that nobody loses the lock whose clock was put right while he is at work. What lasts for longer still was taken
+    before the clock was set back, by somebody who has done nothing since: each step renews it.
+
     Args:
         lock: its content.
-        now: seconds since 1970.
+        now: seconds since 1970, by the clock of the host, which has written the lock.
     """
-    return bool(lock.get("expires", 0) > now)
+    return bool(0 < lock.get("expires", 0) - now <= 2 * lock.get("lease", LEASE))
 
 
 def require_free(host: Host, deployment: str, take_over: str | None = None) -> dict[str, Any] | None:
@@ -78,8 +83,9 @@ def require_free(host: Host, deployment: str, take_over: str | None = None) -> d
     present = read_lock(host)
     if present is None or present.get("deploymentId") == deployment:
         return None
-    if is_leased(present, time.time()) and present.get("deploymentId") != take_over:
-        raise LockHeld(present)
+    now = time.time()
+    if is_leased(present, now) and present.get("deploymentId") != take_over:
+        raise LockHeld(present, now)
     return present
 
 

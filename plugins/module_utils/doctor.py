@@ -340,16 +340,18 @@ def _lock(host: Host) -> Iterator[Finding]:
     if lock is None:
         return
     who = f"deployment {lock.get('deploymentId')} of {lock.get('holder')} from {lock.get('origin')}"
-    remaining = int(lock.get("expires", 0) - time.time())
-    if remaining > 0:
+    now = time.time()
+    remaining = int(lock.get("expires", 0) - now)
+    if deploy_locks.is_leased(lock, now):
         yield Finding(
             f"{who} holds the lock since {lock.get('since')}, for another {remaining} s unless it is renewed",
             "wait for it; if it is dead, run the same command again: on the controller that it ran on that takes over "
             "at once, elsewhere when the lease ends",
         )
     else:
+        when = f"which ended {-remaining} s ago" if remaining <= 0 else "before the clock of this host was set back"
         yield Finding(
-            f"{who} left its lock, which ended {-remaining} s ago",
+            f"{who} left its lock, {when}",
             "the next deployment takes over; the repair removes it",
             functools.partial(deploy_locks.release, host, str(lock.get("deploymentId"))),
         )

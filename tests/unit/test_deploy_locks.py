@@ -36,6 +36,26 @@ def test_an_expired_lease_is_taken_over_and_said_so(host):
     assert deploy_locks.acquire(host, "d2", FACTS)["deploymentId"] == "d1"
 
 
+@pytest.mark.parametrize("set_back, ends_by_itself", [(0, True), (60, True), (880, True), (920, False), (9e6, False)])
+def test_a_clock_that_was_set_back_keeps_no_lease_alive(host, set_back, ends_by_itself):
+    """Whoever is at work while that happens keeps the lock, unless it was by more than a whole lease."""
+    deploy_locks.acquire(host, "d1", FACTS, lease=900)
+    lock = deploy_locks.read_lock(host)
+    now = time.time() - set_back
+    assert deploy_locks.is_leased(lock, now) == ends_by_itself
+    host.lock.write_text(json.dumps({**lock, "expires": lock["expires"] + set_back}))
+    if ends_by_itself:
+        with pytest.raises(deploy_locks.LockHeld):
+            deploy_locks.acquire(host, "d2", FACTS)
+    else:
+        assert deploy_locks.acquire(host, "d2", FACTS)["deploymentId"] == "d1"
+
+
+def test_what_is_left_of_a_lease_is_told_by_the_clock_of_the_host():
+    lock = {**FACTS, "deploymentId": "d1", "expires": 1000}
+    assert "its lease ends in 400 s" in str(deploy_locks.LockHeld(lock, now=600))
+
+
 def test_the_lock_of_the_dead_is_taken_over(host):
     deploy_locks.acquire(host, "d1", FACTS)
     assert deploy_locks.acquire(host, "d2", FACTS, take_over="d1")["deploymentId"] == "d1"

@@ -284,6 +284,15 @@ def test_a_living_lock_is_no_ones_to_take(host, port):
     assert finding.repair is None and "holds the lock" in finding.what
 
 
+def test_a_lock_from_before_the_clock_was_set_back(host, port):
+    deploy_locks.acquire(host, "d1", {"holder": "ann", "origin": "laptop"})
+    host.lock.write_text(json.dumps({**deploy_locks.read_lock(host), "expires": time.time() + 86400}))
+    (finding,) = findings(host, Manager(host, "b"), port)
+    assert "left its lock, before the clock of this host was set back" in finding.what
+    finding.repair()
+    assert findings(host, Manager(host, "b"), port) == []
+
+
 def test_a_link_that_leads_nowhere(host, port):
     host.link.unlink()
     host.link.symlink_to("releases/gone")
