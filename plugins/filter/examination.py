@@ -32,7 +32,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: C(findings), C(lines) for people, and C(absent), whether the repair has to put the host back.
+  description: >-
+    C(findings), C(lines) for people, C(absent), whether the repair has to put the host back, and C(left), how many
+    findings are not mended.
   type: dict
 """
 
@@ -41,21 +43,24 @@ from ansible_collections.roastify.ops.plugins.module_utils import doctor, load_b
 
 def examination(examined, target, mended=False):
     """The filter."""
+    left = [finding for finding in examined["findings"] if finding["what"] not in examined.get("repaired", [])]
     found = None
     # Where nothing is live there is nothing to put back.
     if target and examined["live"]:
         seen = load_balancer.Target(target["state"], target["reason"])
         found = load_balancer.finding(seen, examined["healthy"])
     if found is None:
-        return {"findings": examined["findings"], "lines": examined["lines"], "absent": False}
+        return {"findings": examined["findings"], "lines": examined["lines"], "absent": False, "left": len(left)}
     told = doctor.Finding(
         found["what"], found["remedy"], (lambda: None) if found["repairable"] else None, tuple(found["evidence"])
     )
-    lines = doctor.lines([told], [told.what] if mended and found["repairable"] else [])
+    is_mended = mended and found["repairable"]
+    lines = doctor.lines([told], [told.what] if is_mended else [])
     return {
         "findings": [*examined["findings"], told.as_dict()],
         "lines": [*(examined["lines"] if examined["findings"] else []), *lines],
         "absent": found["repairable"] and not mended,
+        "left": len(left) + (not is_mended),
     }
 
 

@@ -5,8 +5,13 @@ import http.server
 import json
 import threading
 import time
+from pathlib import Path
 
 import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+from ansible_collections.roastify.ops.plugins.filter.examination import examination
 from ansible_collections.roastify.ops.plugins.module_utils import (
     deadman,
     deploy_locks,
@@ -298,3 +303,36 @@ def test_a_link_that_leads_nowhere(host, port):
     host.link.symlink_to("releases/gone")
     (finding,) = findings(host, Manager(host, "b"), port)
     assert "which is no complete release" in finding.what and finding.repair is None
+
+
+def test_what_was_mended_is_not_left():
+    found = [{"what": "this"}, {"what": "that"}]
+    examined = {"live": True, "healthy": True, "findings": found, "lines": [], "repaired": ["this"]}
+    assert examination(examined, {})["left"] == 1
+    out = {"state": "out", "reason": ""}
+    assert examination(examined, out)["left"] == 2
+    assert examination(examined, out, mended=True)["left"] == 1
+    assert examination({**examined, "findings": []}, {})["left"] == 0
+
+
+@pytest.mark.parametrize(
+    "left, silent, said",
+    [
+        ({"app1": 0, "app2": 0}, [], "Nothing is left to do on any host."),
+        ({"app1": 0, "app2": 2}, [], "LEFT TO DO: app2 (2); what, stands above."),
+        ({"app1": 1, "app2": 2}, [], "LEFT TO DO: app1 (1), app2 (2); what, stands above."),
+        ({"app1": 0}, ["app2"], "Nothing is left to do on the other hosts. Nothing is known of app2."),
+        ({"app1": 1}, ["app2"], "LEFT TO DO: app1 (1); what, stands above. Nothing is known of app2."),
+    ],
+)
+def test_the_last_word_says_where_something_is_left_to_do(left, silent, said):
+    plays = yaml.safe_load((Path(__file__).parents[2] / "playbooks" / "doctor.yml").read_text())
+    last = plays[-1]["tasks"][-1]
+    variables = {name: trust_as_template(value) for name, value in last["vars"].items()}
+    variables["ansible_play_hosts"] = list(left)
+    variables["ansible_play_hosts_all"] = [*left, *silent]
+    variables["hostvars"] = {
+        host: {"inventory_hostname": host, "doctor_found": {"left": count}} for host, count in left.items()
+    }
+    message = trust_as_template(last["ansible.builtin.debug"]["msg"])
+    assert Templar(DataLoader(), variables=variables).template(message) == said
