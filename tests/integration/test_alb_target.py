@@ -504,8 +504,8 @@ def test_status_says_who_is_out_of_the_load_balancer(haproxy: Path, tmp_path: Pa
     # Ansible breaks long lines.
     assert '"load balancer": "out"' in " ".join(told.replace("\\", "").split())
     told = host.run("playbooks/status.yml", **{**out, "alb_target_server": "app1"}).stdout
-    assert "load balancer" in told and "gets no requests" not in told
-    assert "load balancer" not in host.run("playbooks/status.yml").stdout.partition("Show the fleet")[2]
+    assert "workers balancer" in told and "gets no requests" not in told
+    assert "balancer" not in host.run("playbooks/status.yml").stdout.partition("Show the fleet")[2]
 
 
 class Clinic:
@@ -561,12 +561,14 @@ def test_the_doctor_puts_a_healthy_host_back(clinic: Clinic, group: Group) -> No
     told = clinic.run()
     assert "[app1] => msg: everything is as it should be" in told
     assert "[app2] => msg: |- this host is out of the load balancer: it gets no requests (can be mended)" in told
+    assert "LEFT TO DO: app2 (1); what, stands above." in told
     told = clinic.run(*REPAIR, "--check")
     assert "[app2] => msg: |- this host is out of the load balancer: it gets no requests (mended)" in told
     assert group.states()[1] != "healthy"
     told = clinic.run(*REPAIR)
     assert "[app2] => msg: |- this host is out of the load balancer: it gets no requests (mended)" in told
     assert group.states() == ["healthy", "healthy"]
+    assert "Nothing is left to do on any host." in told
     assert "[app2] => msg: everything is as it should be" in clinic.run(*REPAIR)
 
 

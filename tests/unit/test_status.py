@@ -9,12 +9,20 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from ansible_collections.roastify.ops.plugins.module_utils.tables import table
 
 PLAYBOOK = Path(__file__).parents[2] / "playbooks" / "status.yml"
 
 
 def row(release: str | None, healthy: bool | None, intact: bool | None = None) -> dict[str, Any]:
-    return {"release": release, "healthy": healthy, "intact": intact, "remarks": []}
+    return {"release": release, "healthy": healthy, "intact": intact, "lock": None, "remarks": []}
+
+
+def task(name: str) -> dict[str, Any]:
+    """A task of the playbook."""
+    plays = yaml.safe_load(PLAYBOOK.read_text(encoding="utf-8"))
+    (found,) = [task for play in plays for task in play.get("tasks", []) if task["name"] == name]
+    return found
 
 
 def verdict(rows: dict[str, dict[str, Any]], *unreachable: str) -> str:
@@ -23,8 +31,7 @@ def verdict(rows: dict[str, dict[str, Any]], *unreachable: str) -> str:
 
 def concluded(name: str, rows: dict[str, dict[str, Any]], *unreachable: str, **given: Any) -> Any:
     """The value of a variable of the task that shows the fleet."""
-    plays = yaml.safe_load(PLAYBOOK.read_text(encoding="utf-8"))
-    (show,) = [task for play in plays for task in play.get("tasks", []) if task["name"] == "Show the fleet"]
+    show = task("Show the fleet")
     trusted = {name: trust_as_template(value) for name, value in show["vars"].items() if isinstance(value, str)}
     variables = {**show["vars"], **trusted, "alb_target_provider": "none", **given}
     variables["ansible_play_hosts"] = list(rows)
@@ -78,3 +85,31 @@ def test_what_is_intact_is_said_of_hosts_that_could_be_reached() -> None:
 def test_where_releases_differ_they_are_named() -> None:
     assert "release" in concluded("_columns", {"app1": WELL, "app2": NEWER})
     assert "release" not in concluded("_columns", {"app1": WELL, "app2": WELL})
+
+
+def test_a_table_fits_a_hundred_columns_and_has_no_column_for_a_lock_that_nobody_holds() -> None:
+    status = {
+        **row("20260102T030405Z-1.10.0-0123456789ab", True),
+        "version": "1.10.0",
+        "commit": "0123456789ab",
+        "deployed by": "ann",
+        "deployed at": "2026-01-02T03:04:05Z",
+        "schema version": "042",
+        "previous": "1.9.12",
+        "workers": 4,
+        "load balancer": "unhealthy",
+    }
+    written = task("Say it in short for people")["ansible.builtin.set_fact"]["status_row"]
+    templar = Templar(DataLoader(), variables={"inventory_hostname": "app10", "app_release_status": status})
+    short = {name: templar.template(trust_as_template(value)) for name, value in written.items()}
+    assert (short["commit"], short["deployed (UTC)"]) == ("01234567", "2026-01-02 03:04")
+    columns = concluded("_columns", {"app10": status}, alb_target_provider="aws")
+    lines = table([short], columns)
+    assert max(map(len, lines)) <= 100, lines
+    assert "lock" not in columns
+    assert "lock" in concluded("_columns", {"app10": {**status, "lock": "bob"}})
+    nothing = {**status, "commit": "", "deployed at": None}
+    templar = Templar(DataLoader(), variables={"inventory_hostname": "app10", "app_release_status": nothing})
+    assert templar.template(trust_as_template(written["deployed (UTC)"])) == ""
+    unversioned = {"app_release_status": {**status, "commit": "unversioned"}}
+    assert Templar(DataLoader(), variables=unversioned).template(trust_as_template(written["commit"])) == "unversioned"
