@@ -293,6 +293,7 @@ class Fleet:
         playbook: str = "deploy",
         changed: bool = True,
         without: tuple[str, ...] = (),
+        served: str = "r1",
         **variables: Any,
     ) -> tuple[int, str]:
         source = yaml.safe_load((PLAYBOOKS / f"{playbook}.yml").read_text())
@@ -322,13 +323,15 @@ class Fleet:
                 "vars": {
                     **{
                         name: deployment["vars"][name]
-                        for name in ("app_release_action", "_told", "_balanced", "_on_failure")
+                        for name in ("app_release_action", "_balanced", "_on_failure")
                     },
                     "app_release_manifest": {"version": "1.2.0", "commit": "abc123"},
                     "app_release_id": "r2",
                     "app_release_deployed_by": "ann",
                     "app_release_deployment": "d1",
                     "app_release_root": str(self.directory / "{{ inventory_hostname }}"),
+                    "app_release_lock": {"taken_over": None},
+                    "deploy_is_told": True,
                     "_is_live": False,
                 },
                 "tasks": [
@@ -346,7 +349,7 @@ class Fleet:
                 {"deploy_notify_webhooks": [self.webhook.url], "deploy_notify_name": "shop", **variables}
             )
         text = json.dumps(plays).replace('": "tasks/', f'": "{PLAYBOOKS}/tasks/')
-        live = {"id": "r1", "version": "1.1.0"}
+        live = {"id": served, "version": {"r1": "1.1.0", "r2": "1.2.0"}[served]}
         return self.controller.run(*json.loads(text), hosts=self.HOSTS, app_release_info={"live": live, "health": None})
 
     @property
@@ -405,6 +408,17 @@ def test_a_rollback_is_told(fleet: Fleet) -> None:
     ((event, text),) = fleet.told
     assert event == "rolled_back"
     assert text.startswith("*shop was rolled back to 1.2.0*\n")
+
+
+@pytest.mark.parametrize("playbook, event", [("deploy", "succeeded"), ("rollback", "rolled_back")])
+def test_a_killed_run_that_is_found_complete_is_told(fleet: Fleet, playbook: str, event: str) -> None:
+    """On a host that it was killed on: on the others it had come to its end."""
+    dead = {"deploymentId": "d0"}
+    lock = {"taken_over": f"{{{{ {dead} if inventory_hostname == 'app2' else none }}}}"}
+    status, output = fleet.deploy(playbook=playbook, changed=False, served="r2", app_release_lock=lock)
+    assert status == 0, output
+    ((told, text),) = fleet.told
+    assert (told, "Before:" in text) == (event, False), output
 
 
 @pytest.mark.parametrize("hosts", [("app1",), ("app2",), ("app3",), ("app2", "app3"), Fleet.HOSTS], ids="-".join)

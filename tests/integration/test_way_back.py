@@ -175,7 +175,7 @@ class Fleet:
             "delegate_to": "localhost",
             "run_once": True,
         }
-        names = ("_told", "_balanced", "_first", "_drains", "_bake", "_on_failure")
+        names = ("_balanced", "_first", "_drains", "_bake", "_on_failure")
         own = {name: play["vars"][name] for name in names if name in play["vars"]}
         plays = [
             {
@@ -194,6 +194,7 @@ class Fleet:
                     "app_release_root": str(self.directory / "{{ inventory_hostname }}"),
                     "app_release_action": play["vars"]["app_release_action"],
                     "_is_live": False,
+                    "deploy_is_told": False,
                     "stumbles": stumbles,
                     "alb_target_provider": "stub",
                     "rollback_drain": playbook == "deploy",
