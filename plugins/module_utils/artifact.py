@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, Optional, cast
 
 from ansible_collections.roastify.ops.plugins.module_utils import release_files
-from ansible_collections.roastify.ops.plugins.module_utils.files import write_atomically
+from ansible_collections.roastify.ops.plugins.module_utils.files import misfit, write_atomically
 from ansible_collections.roastify.ops.plugins.module_utils.release_files import File, FileList
 
 MANIFEST_MEMBER = ".release.json"
@@ -47,6 +47,8 @@ OLDEST_TIME = 315532800
 _CHUNK = 1 << 20
 _MANIFEST_REQUIRED = ("name", "version", "commit", "sourceDigest")
 _FILE_FIELDS = ("sha256", "size", release_files.LIST_DIGEST)
+#: Of which 0 or null says something, too: whether there is anything to migrate, above all.
+_PRESENT_FIELDS = ("files", "unpackedSize", "schemaVersion")
 _MAXIMUM_LINKS = 40  # what Linux follows at most, see path_resolution(7)
 _LONGEST_NAME = 255  # bytes of one part of a path on ext4 and xfs
 _LONGEST_PATH = 3072  # bytes; leaves room for the directory of the release in the 4096 of PATH_MAX
@@ -212,8 +214,12 @@ def read_sidecar(path: str) -> dict[str, Any]:
     if not isinstance(manifest, dict):
         raise ArtifactError(f"The manifest {sidecar} is not a JSON object. Build the artifact again.")
     missing = [field for field in (*_MANIFEST_REQUIRED, *_FILE_FIELDS) if not manifest.get(field)]
+    missing += [field for field in _PRESENT_FIELDS if field not in manifest]
     if missing:
         raise ArtifactError(f"The manifest {sidecar} lacks {', '.join(missing)}. Build the artifact again.")
+    problem = misfit(manifest, release_files.MANIFEST_KINDS)
+    if problem:
+        raise ArtifactError(f"The manifest {sidecar} is not what a build writes: {problem}. Build the artifact again.")
     return manifest
 
 

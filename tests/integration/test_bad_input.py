@@ -103,7 +103,10 @@ def fleet(tmp_path):
 def packed(tmp_path):
     (tmp_path / "built").mkdir()
     (tmp_path / "built" / "package.json").write_text("{}")
-    manifest = {"name": "shop", "version": "1.0.0", "commit": "abc1234", "sourceDigest": "0" * 64}
+    manifest = {
+        **{"name": "shop", "version": "1.0.0", "commit": "abc1234", "sourceDigest": "0" * 64},
+        "schemaVersion": None,
+    }
     return artifact.pack(str(tmp_path / "built"), str(tmp_path / "shop-1.0.0.tar.gz"), manifest)
 
 

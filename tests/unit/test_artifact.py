@@ -25,7 +25,7 @@ from ansible_collections.roastify.ops.plugins.module_utils.release_files import 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-MANIFEST = {"name": "shop", "version": "1.2.3", "commit": "abcdef0123", "sourceDigest": "5" * 64}
+MANIFEST = {"name": "shop", "version": "1.2.3", "commit": "abcdef0123", "sourceDigest": "5" * 64, "schemaVersion": None}
 
 
 @pytest.fixture
@@ -502,6 +502,21 @@ class TestVerify:
         packed = pack(tree, tmp_path)
         os.unlink(packed.sidecar)
         with pytest.raises(ArtifactError, match=r"missing\. Copy it beside"):
+            artifact.verify(packed.path)
+
+    @pytest.mark.parametrize("field", ["version", "sha256", "files", "schemaVersion"])
+    def test_a_sidecar_that_lacks_something(self, tree, tmp_path, field):
+        packed = pack(tree, tmp_path)
+        manifest = {name: value for name, value in packed.manifest.items() if name != field}
+        (tmp_path / "shop.tar.gz.json").write_text(json.dumps(manifest))
+        with pytest.raises(ArtifactError, match=rf"shop\.tar\.gz\.json lacks {field}\. Build the artifact again"):
+            artifact.verify(packed.path)
+
+    @pytest.mark.parametrize("field, value", [("size", "many"), ("schemaVersion", 2), ("schemaBreaks", {})])
+    def test_a_sidecar_of_other_types(self, tree, tmp_path, field, value):
+        packed = pack(tree, tmp_path)
+        (tmp_path / "shop.tar.gz.json").write_text(json.dumps({**packed.manifest, field: value}))
+        with pytest.raises(ArtifactError, match=rf"is not what a build writes: {field} is .*, not "):
             artifact.verify(packed.path)
 
     def test_another_sha256(self, tree, tmp_path):
