@@ -19,7 +19,7 @@ options:
     type: int
     required: true
   health_path:
-    description: Path of the health check.
+    description: Path of the health check, which is asked over plain HTTP on 127.0.0.1.
     type: str
     default: /health
   healthy_threshold:
