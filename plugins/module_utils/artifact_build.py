@@ -166,6 +166,7 @@ def plan(
     if found.modified:
         warnings.append(f"{source} differs from commit {found.name[:12]}: the artifact holds uncommitted changes.")
     engines = (package or {}).get("engines")
+    wanted = engines.get("node") if isinstance(engines, dict) else None
     return Build(
         source=source,
         migrations=migrations or None,
@@ -173,7 +174,7 @@ def plan(
         name=name,
         version=version,
         commit=found,
-        engines=engines.get("node") if isinstance(engines, dict) else None,
+        engines=None if wanted is None else str(wanted),  # somebody may have written a number
         node=node,
         digest=hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest(),
         steps=tuple(steps),

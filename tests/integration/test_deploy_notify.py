@@ -321,10 +321,7 @@ class Fleet:
                 "gather_facts": False,
                 "any_errors_fatal": deployment["any_errors_fatal"],
                 "vars": {
-                    **{
-                        name: deployment["vars"][name]
-                        for name in ("app_release_action", "_balanced", "_on_failure")
-                    },
+                    **{name: deployment["vars"][name] for name in ("app_release_action", "_balanced", "_on_failure")},
                     "app_release_manifest": {"version": "1.2.0", "commit": "abc123"},
                     "app_release_id": "r2",
                     "app_release_deployed_by": "ann",

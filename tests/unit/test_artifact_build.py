@@ -102,6 +102,12 @@ class TestRun:
         assert {key: made.manifest[key] for key in expected} == expected
         assert [timing["step"] for timing in build.timings][:2] == ["npm ci", "npm test"]
 
+    @pytest.mark.parametrize("engines, wanted", [({"node": 18}, "18"), ({}, None), (["node"], None)])
+    def test_what_is_no_text_in_the_package(self, plan, source, engines, wanted):
+        (source / "package.json").write_text(json.dumps({"version": "2.0.1", "engines": engines}))
+        artifact_build.run(plan())
+        assert artifact_build.existing(plan()).manifest["node"] == wanted
+
     def test_it_is_there_the_second_time(self, plan):
         assert artifact_build.existing(plan()) is None
         made = artifact_build.run(plan())
