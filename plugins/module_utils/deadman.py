@@ -93,10 +93,15 @@ def _order_of(content: object) -> Order | None:
     """The order that a file has, whichever version of this collection wrote it; None if it has none."""
     if not isinstance(content, dict):
         return None
-    known = {field.name for field in fields(Order)}
     with contextlib.suppress(TypeError):  # one without what every order has is none
-        return Order(**{name: value for name, value in content.items() if name in known})
+        return Order(**_known(Order, content))
     return None
+
+
+def _known(kind: type[Order] | type[Service], content: Mapping[str, Any]) -> dict[str, Any]:
+    """What this version of the collection knows of what another one may have written."""
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in content.items() if name in names}
 
 
 def arm(
@@ -169,7 +174,9 @@ def arm(
 
 
 def _write_order(host: Host, order: Order) -> None:
-    write_atomically(order_file(host), json.dumps(asdict(order), indent=2) + "\n", mode=0o600)
+    # Versions of this collection that do not know a field refuse the file, and would look at no host that has it.
+    content = {name: value for name, value in asdict(order).items() if value is not None}
+    write_atomically(order_file(host), json.dumps(content, indent=2) + "\n", mode=0o600)
 
 
 def disarm(host: Host, systemctl: Callable[..., None] | None = None) -> bool:
@@ -322,7 +329,8 @@ def main(path: str) -> int:
 
 def _return(host: Host, order: Order, previous: Release) -> None:
     pm2 = Pm2(order.name, order.user, order.configuration)
-    Switch(host, pm2, previous, Service(**order.service), deployment=order.deployment, back=True).run()
+    service = Service(**_known(Service, order.service))
+    Switch(host, pm2, previous, service, deployment=order.deployment, back=True).run()
 
 
 def _clear(order: Order, live: Release) -> list[str]:
