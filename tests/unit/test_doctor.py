@@ -1,6 +1,7 @@
 """What is told of a host, and what is mended."""
 
 import dataclasses
+import hashlib
 import http.server
 import json
 import threading
@@ -289,3 +290,16 @@ def test_a_link_that_leads_nowhere(host, port):
     host.link.symlink_to("releases/gone")
     (finding,) = findings(host, Manager(host, "b"), port)
     assert "which is no complete release" in finding.what and finding.repair is None
+
+
+def test_a_host_that_an_older_version_of_the_collection_has_set_up_is_told_what_setup_would_change(host, port):
+    preload, ecosystem = host.root / "preload.cjs", host.root / "ecosystem.config.cjs"
+    preload.write_text("older")
+    sums = {str(path): hashlib.sha256(b"newer").hexdigest() for path in (preload, ecosystem)}
+    manager = Manager(host, "b")
+    (found,) = doctor.examine(host, manager, port, "/health", sums)
+    assert found.what.endswith(f": setup would change {preload}, {ecosystem}")
+    assert "--tags pm2 --check --diff" in found.remedy and found.repair is None
+    for path in (preload, ecosystem):
+        path.write_text("newer")
+    assert doctor.examine(host, manager, port, "/health", sums) == []
