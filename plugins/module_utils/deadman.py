@@ -18,7 +18,7 @@ import json
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -100,8 +100,13 @@ def _order_of(content: object) -> Order | None:
     if not isinstance(content, dict) or misfit(content, KINDS) or misfit(content.get("service", {}), _SERVICE_KINDS):
         return None
     with contextlib.suppress(TypeError):  # one without what every order has is none
-        return Order(**{name: value for name, value in content.items() if name in KINDS})
+        return Order(**_known(KINDS, content))
     return None
+
+
+def _known(names: Collection[str], content: Mapping[str, Any]) -> dict[str, Any]:
+    """What this version of the collection knows of what another one may have written."""
+    return {name: value for name, value in content.items() if name in names}
 
 
 def arm(
@@ -174,7 +179,9 @@ def arm(
 
 
 def _write_order(host: Host, order: Order) -> None:
-    write_atomically(order_file(host), json.dumps(asdict(order), indent=2) + "\n", mode=0o600)
+    # Versions of this collection that do not know a field refuse the file, and would look at no host that has it.
+    content = {name: value for name, value in asdict(order).items() if value is not None}
+    write_atomically(order_file(host), json.dumps(content, indent=2) + "\n", mode=0o600)
 
 
 def disarm(host: Host, systemctl: Callable[..., None] | None = None) -> bool:
@@ -327,7 +334,8 @@ def main(path: str) -> int:
 
 def _return(host: Host, order: Order, previous: Release) -> None:
     pm2 = Pm2(order.name, order.user, order.configuration)
-    Switch(host, pm2, previous, Service(**order.service), deployment=order.deployment, back=True).run()
+    service = Service(**_known(_SERVICE_KINDS, order.service))
+    Switch(host, pm2, previous, service, deployment=order.deployment, back=True).run()
 
 
 def _clear(order: Order, live: Release) -> list[str]:

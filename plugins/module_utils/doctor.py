@@ -9,11 +9,12 @@ itself. This is for people who want to understand a host, or to have it clean wi
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def lines(findings: Sequence[Finding], repaired: Sequence[str] = ()) -> list[str
     return told or ["everything is as it should be"]
 
 
-def examine(host: Host, pm2: Pm2, port: int, health_path: str) -> list[Finding]:
+def examine(host: Host, pm2: Pm2, port: int, health_path: str, sums: Mapping[str, str] | None = None) -> list[Finding]:
     """Everything that is not as it should be on a host, the most urgent first. Changes nothing.
 
     Args:
@@ -90,12 +91,13 @@ def examine(host: Host, pm2: Pm2, port: int, health_path: str) -> list[Finding]:
         pm2: how the application is run.
         port: on which it serves.
         health_path: path of its health check.
+        sums: SHA-256 of the files that setup would write, by path.
     """
     try:
         live = host.live()
     except OperationError as error:
         return [Finding(error.cause, error.remedy, None, tuple(error.evidence)), *_leftovers(host, None)]
-    return findings(host, pm2, live, look(pm2, live, port, health_path))
+    return [*findings(host, pm2, live, look(pm2, live, port, health_path)), *_set_up(sums or {})]
 
 
 @dataclass(frozen=True)
@@ -403,6 +405,25 @@ def _space(host: Host) -> Iterator[Finding]:
             f"{free // 2**20} MiB are free in {host.releases}, which is too little to deploy",
             "free some space (old logs, old dumps of the database) or enlarge the volume",
         )
+
+
+def _set_up(sums: Mapping[str, str]) -> Iterator[Finding]:
+    others = [path for path, wanted in sums.items() if _sum(Path(path)) != wanted]
+    if others:
+        yield Finding(
+            "this host was set up by another version of this collection, or for another inventory: setup would change "
+            + ", ".join(others),
+            "what serves goes on, and deployments succeed all the same. See what differs with setup.yml --tags pm2 "
+            "--check --diff, then run it without --check: it restarts nothing, and workers that are started from then "
+            "on have it",
+        )
+
+
+def _sum(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def _existing(path: Path) -> Path:

@@ -57,7 +57,8 @@ def history(journals: Mapping[str, Sequence[Mapping[str, Any]]], apart: bool = F
             ends.setdefault(identifier, {})[host] = record["status"]
     for identifier, row in runs.items():
         statuses = ends[identifier]
-        worst = next(status for status in _WORST_FIRST if status in statuses.values())
+        said = sorted(set(statuses.values()))
+        worst = next((status for status in _WORST_FIRST if status in said), said[0])
         row["status"] = "unfinished" if worst == STARTED else worst
         row["hosts"] = ", ".join(sorted(statuses))
     if apart:

@@ -165,6 +165,15 @@ def beneath(name: str, tops: Mapping[str, str] | tuple[str, ...]) -> bool:
     return any(name == top or name.startswith(top + "/") for top in tops)
 
 
+def has_list(manifest: Mapping[str, Any]) -> bool:
+    """Whether a release was staged with a list of its files; the first versions of this collection made none.
+
+    Args:
+        manifest: of the release.
+    """
+    return LIST_DIGEST in manifest
+
+
 def read_list(directory: Path, manifest: Mapping[str, Any]) -> FileList:
     """The list of a release, if it is the one that its manifest means.
 

@@ -24,6 +24,12 @@ options:
     description: Path of the health check.
     type: str
     default: /health
+  sums:
+    description:
+      - SHA-256 of the files that describe the application to PM2, by path, as the setup of hosts would write them now.
+        A host on which they differ was set up by another version of this collection, or for another inventory.
+    type: dict
+    default: {}
   repair:
     description: Whether to mend what can be mended. While a deployment is at work nothing is.
     type: bool
@@ -111,6 +117,7 @@ def main():
             application_arguments(),
             port=dict(type="int", required=True),
             health_path=dict(type="str", default="/health"),
+            sums=dict(type="dict", default={}),
             repair=dict(type="bool", default=False),
         ),
         supports_check_mode=True,
@@ -121,7 +128,8 @@ def main():
     try:
         host.require()
         with exclusively(host.releases):
-            findings = doctor.examine(host, pm2_of(options), options["port"], options["health_path"])
+            pm2 = pm2_of(options)
+            findings = doctor.examine(host, pm2, options["port"], options["health_path"], options["sums"])
             if options["repair"] and not module.check_mode:
                 # A deployment that is at work must not lose what it is just making.
                 deploy_locks.require_free(host, deployment="")

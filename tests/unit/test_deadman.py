@@ -98,6 +98,31 @@ def test_an_order_of_another_version_of_this_collection_is_read_as_far_as_it_is_
     assert deadman.read_order(host) is None
 
 
+def test_so_is_how_the_application_serves(host, order, monkeypatch):
+    """A newer version was killed, and the timer has the code of the older one that came after it."""
+    served = []
+
+    class Switched:
+        def __init__(self, _host, _pm2, _release, service, **_more):
+            served.append(service)
+
+        def run(self):
+            link_atomically(host.link, "releases/a")
+
+    monkeypatch.setattr(deadman, "Switch", Switched)
+    monkeypatch.setattr(deadman, "Pm2", lambda *_arguments: None)
+    content = json.loads(deadman.order_file(host).read_text())
+    content["service"]["colour"] = "red"
+    deadman.order_file(host).write_text(json.dumps(content))
+    assert deadman.main(str(deadman.order_file(host))) == 0
+    assert (served, host.live().id) == ([SERVICE], "a")
+
+
+def test_an_order_names_nothing_that_it_does_not_say(host, order):
+    """Versions that do not know `replaced` refuse a file that has it, and with it the way back to them."""
+    assert "replaced" not in json.loads(deadman.order_file(host).read_text())
+
+
 def test_confirmed_it_does_nothing(host, order, calls):
     assert deadman.disarm(host, lambda *arguments: calls.append(arguments))
     assert calls[-1] == ("stop", "deadman-shop.timer")

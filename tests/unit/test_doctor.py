@@ -1,6 +1,7 @@
 """What is told of a host, and what is mended."""
 
 import dataclasses
+import hashlib
 import http.server
 import json
 import threading
@@ -336,3 +337,16 @@ def test_the_last_word_says_where_something_is_left_to_do(left, silent, said):
     }
     message = trust_as_template(last["ansible.builtin.debug"]["msg"])
     assert Templar(DataLoader(), variables=variables).template(message) == said
+
+
+def test_a_host_that_an_older_version_of_the_collection_has_set_up_is_told_what_setup_would_change(host, port):
+    preload, ecosystem = host.root / "preload.cjs", host.root / "ecosystem.config.cjs"
+    preload.write_text("older")
+    sums = {str(path): hashlib.sha256(b"newer").hexdigest() for path in (preload, ecosystem)}
+    manager = Manager(host, "b")
+    (found,) = doctor.examine(host, manager, port, "/health", sums)
+    assert found.what.endswith(f": setup would change {preload}, {ecosystem}")
+    assert "--tags pm2 --check --diff" in found.remedy and found.repair is None
+    for path in (preload, ecosystem):
+        path.write_text("newer")
+    assert doctor.examine(host, manager, port, "/health", sums) == []

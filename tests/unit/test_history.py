@@ -74,3 +74,8 @@ def test_people_are_shown_the_beginning_of_a_reason():
     }
     assert [row["reason"] for row in history(records, apart=True)] == ["x" * 80 + "...", "no"]
     assert history(records)[0]["reason"].endswith("more")
+
+
+def test_an_end_that_a_newer_version_of_the_collection_wrote_is_shown_as_it_stands():
+    newer = {"app1": [record("d1", "started", "T1"), record("d1", "abandoned", "T2")]}
+    assert [row["status"] for row in history(newer)] == ["abandoned"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import hashlib
 import json
 import os
 import shlex
@@ -261,33 +262,51 @@ class TestService:
         assert not (ROLE / "handlers").exists()
 
 
-class TestPreflight:
-    @staticmethod
-    def run(directory: Path, state_directory: str, entry: str) -> tuple[int, str]:
-        play = {
-            "hosts": "localhost",
-            "connection": "local",
-            "gather_facts": False,
-            "vars": {"ansible_python_interpreter": sys.executable, "pm2_state_directory": state_directory},
-            "tasks": [{"ansible.builtin.import_role": {"name": "roastify.ops.pm2", "tasks_from": entry}}],
-        }
-        (directory / "playbook.yml").write_text(yaml.safe_dump([play]))
-        done = subprocess.run(
-            [
-                str(Path(sys.executable).with_name("ansible-playbook")),
-                *("--inventory=localhost,", "--check", str(directory / "playbook.yml")),
-            ],
-            cwd=ROLE.parents[1],
-            env={**os.environ, "ANSIBLE_HOME": str(directory / "ansible"), "ANSIBLE_NOCOLOR": "1"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        return done.returncode, " ".join((done.stdout + done.stderr).split())
+def run_role(directory: Path, entry: str, *tasks: dict[str, Any], **given: Any) -> tuple[int, str]:
+    """Run an entry point of the role in check mode on this machine, and tasks after it."""
+    play = {
+        "hosts": "localhost",
+        "connection": "local",
+        "gather_facts": False,
+        "vars": {"ansible_python_interpreter": sys.executable, **given},
+        "tasks": [{"ansible.builtin.import_role": {"name": "roastify.ops.pm2", "tasks_from": entry}}, *tasks],
+    }
+    (directory / "playbook.yml").write_text(yaml.safe_dump([play]))
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            *("--inventory=localhost,", "--check", str(directory / "playbook.yml")),
+        ],
+        cwd=ROLE.parents[1],
+        env={**os.environ, "ANSIBLE_HOME": str(directory / "ansible"), "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
 
+
+def test_the_role_can_say_what_it_would_write(tmp_path: Path) -> None:
+    given = {"pm2_app_name": "shop", "pm2_environment": {"NODE_ENV": "production", "NODE_OPTIONS": '"--title=a b"'}}
+    places = {
+        "/etc/shop/preload.json": "preload.json.j2",
+        "/etc/shop/pm2.environment": "pm2.environment.j2",
+        "/etc/shop/ecosystem.config.cjs": "ecosystem.config.cjs.j2",
+        "/usr/local/bin/pm2-shop": "pm2-app.sh.j2",
+        "/etc/logrotate.d/pm2-shop": "logrotate.j2",
+        "/etc/systemd/system/pm2-shop.service": "pm2.service.j2",
+    }
+    texts = {path: render(template, **given).encode() for path, template in places.items()}
+    texts["/etc/shop/preload.cjs"] = (ROLE / "files/preload.cjs").read_bytes()
+    wanted = {path: hashlib.sha256(text).hexdigest() for path, text in texts.items()}
+    code, said = run_role(tmp_path, "sums", {"assert": {"that": "pm2_sums == wanted"}}, wanted=wanted, **given)
+    assert code == 0, said
+
+
+class TestPreflight:
     @pytest.mark.parametrize("path", ["/srv/" + "x" * 90, "/srv/" + "é" * 45])
     def test_refuses_a_path_that_no_socket_can_have_before_anything_is_changed(self, tmp_path: Path, path: str) -> None:
-        code, said = self.run(tmp_path, path, "main")
+        code, said = run_role(tmp_path, "main", pm2_state_directory=path)
         assert code != 0
         assert f"Nothing of PM2 was changed. {path}/pm2/rpc.sock, the socket of PM2, has a path of 108 bytes" in said
         assert "Set app_state_directory in the inventory, from which pm2_state_directory comes" in said
@@ -295,7 +314,7 @@ class TestPreflight:
         assert "Copy the lock file" not in said
 
     def test_lets_the_longest_path_through(self, tmp_path: Path) -> None:
-        code, said = self.run(tmp_path, "/srv/" + "x" * 89, "preflight")
+        code, said = run_role(tmp_path, "preflight", pm2_state_directory="/srv/" + "x" * 89)
         assert code == 0, said
 
 

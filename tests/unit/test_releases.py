@@ -308,6 +308,21 @@ def test_an_environment_that_somebody_edited_on_the_host_is_damage(host, packed)
     assert (host.states.directory / "r1.json").stat().st_mode & 0o077 == 0
 
 
+def test_a_release_that_an_older_version_of_the_collection_staged_is_returned_to(host, packed):
+    """It made no lists of files: nobody can tell whether the release is what was built, and it has served."""
+    for name in ("r1", "r2"):
+        stage(host, packed, name)
+        manifest = json.loads((host.releases / name / ".release.json").read_text())
+        del manifest["filesSha256"]
+        (host.releases / name / ".release.json").write_text(json.dumps(manifest))
+        (host.releases / name / ".release.files.json").unlink()
+    host.states.went_live("r1", None)
+    host.states.went_live("r2", "r1")
+    examination = releases.Examination(host)
+    assert releases.previous(host, host.release("r2"), host.kept(), examination).id == "r1"
+    assert (examination.of("r1"), examination.damage) == (None, {})
+
+
 def test_where_nothing_but_the_owner_was_changed_its_remedy_is_told(host, packed, monkeypatch):
     """Somebody typed chown -R at night: no rollback is possible then, and this is what makes it so again."""
     release, _changed = stage(host, packed)

@@ -77,8 +77,11 @@ def test_what_is_intact_is_said_of_hosts_that_could_be_reached() -> None:
     assert concluded("_integrity", rows, "app2", verify=True) == [
         "What runs on the hosts that could be reached is what was built."
     ]
-    damaged = {**rows, "app2": row("r1", True, intact=False)}
-    (said,) = concluded("_integrity", damaged, "app3", verify=True)
+    unknown = {**rows, "app2": row("r1", True), "app3": NOTHING}
+    (said,) = concluded("_integrity", unknown, verify=True)
+    assert said.startswith("Nobody can tell whether what runs on app2 is what was built: ")
+    damaged = {**unknown, "app2": row("r1", True, intact=False)}
+    (said,) = concluded("_integrity", damaged, "app4", verify=True)
     assert said.startswith("DAMAGED: what runs on app2 is not")
 
 
