@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ansible_collections.roastify.ops.plugins.module_utils.tables import align, ambiguous, columns, padded
+from ansible_collections.roastify.ops.plugins.module_utils.tables import align, ambiguous, columns, names, padded
 
 #: How a result counts.
 OK, CHANGED, SKIPPED, FAILED, UNREACHABLE, IGNORED = "ok", "changed", "skipped", "failed", "unreachable", "ignored"
@@ -222,6 +222,7 @@ class Progress:
         self._answer = ""
         self._messages: dict[str, list[str]] = {}
         self._failures: dict[tuple[str, str, str, str, Step], _Failure] = {}
+        self._said: dict[tuple[str, str, str, str, Step], _Failure] = {}
         self._diffs: dict[str, list[str]] = {}
         self._hosts: dict[str, _Host] = {}
         self._told: deque[str] = deque(maxlen=REMEMBERED)
@@ -503,7 +504,14 @@ class Progress:
         kind, place, delegate = outcome.kind, plain(outcome.place), plain(outcome.delegate)
         # "Nothing was changed on app1" and "... on app2" are one message.
         neutral = re.sub(rf"(?<![\w.-]){re.escape(host)}(?![\w-]|\.\w)", ITSELF, text)
-        failure = self._failures.setdefault((kind, _timeless(neutral), place, delegate, step), _Failure(neutral))
+        alike = (text, kind, place, delegate, step)
+        failure = self._said.get(alike)
+        if failure is None:
+            failure = self._failures.setdefault((kind, _timeless(neutral), place, delegate, step), _Failure(neutral))
+            self._said[alike] = failure
+        else:
+            # What all say of all of them, of their batch for instance, is one message as it is.
+            failure.text = text
         failure.hosts.append(host)
         if kind == IGNORED:
             return
@@ -636,6 +644,7 @@ class Progress:
                 body = text
             lines += [Line(f"{INDENT}{part}".rstrip(), style) for part in body.split("\n") if body]
         self._failures.clear()
+        self._said.clear()
         return lines
 
     def _tell_messages(self) -> list[Line]:
@@ -754,17 +763,6 @@ def title(text: str, width: int = WIDEST) -> str:
             return short
         short = head + colon + names(parts, limit)
     return clip(short, width)
-
-
-def names(hosts: Sequence[str], limit: int = 6) -> str:
-    """Hosts in one line.
-
-    Args:
-        hosts: their names.
-        limit: how many are named; the others are counted.
-    """
-    rest = len(hosts) - limit
-    return ", ".join(hosts) if rest < 2 else f"{', '.join(hosts[:limit])} and {rest} more"
 
 
 def duration(seconds: float) -> str:

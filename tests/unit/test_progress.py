@@ -140,6 +140,13 @@ def test_messages_that_differ_by_the_name_of_the_host_only_are_one(run):
     assert "app2: Look\n         no app2.example and no my-app2" in run.text
 
 
+def test_what_all_hosts_say_of_all_of_them_is_one(run):
+    run.step(stage("Leave"), all_hosts("failed", "Nothing was changed on app1, app2, app3: nobody else serves"))
+    run.end(**{host: {"failures": 1} for host in FLEET})
+    told = "FAILED   app1, app2, app3: Leave\n         Nothing was changed on app1, app2, app3: nobody else serves\n"
+    assert told in run.text and run.text.count("nobody else") == 1
+
+
 def test_failures_that_differ_by_the_time_they_took_only_are_one(run):
     run.step(
         stage("Gate"),
