@@ -22,8 +22,9 @@ from ansible_collections.roastify.ops.plugins.module_utils.artifact import Artif
 from ansible_collections.roastify.ops.plugins.module_utils.transfers import Held, Parcel
 
 _TRIES = 3
-#: Bytes that one command takes: what is in memory for each host, and what is sent again at most.
-_PORTION = 64 * 1024 * 1024
+#: Bytes that one command takes. So much is in memory for each host that Ansible works on at the same time, which may be
+#: fifty; a command more takes a few round trips.
+_PORTION = 16 * 1024 * 1024
 
 
 class ActionModule(ActionBase):

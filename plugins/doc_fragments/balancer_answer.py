@@ -15,7 +15,7 @@ options:
     type: dict
     required: true
   place:
-    description: Which load balancer, C(provider), C(name), and C(region) or C(interval).
+    description: Which load balancer, C(provider), C(name), and C(region) or C(interval); of V(none) the provider alone.
     type: dict
     required: true
 """

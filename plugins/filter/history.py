@@ -16,8 +16,8 @@ options:
     required: true
   apart:
     description: >-
-      For people, the id of a release in place of its version where another release has the same version, and the
-      beginning of a reason.
+      For people, the id of a release in place of its version where another release has the same version, the
+      beginning of a reason, and of many hosts some.
     type: bool
     default: false
 """

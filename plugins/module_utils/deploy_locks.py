@@ -158,12 +158,14 @@ def acquire(
         return lost
 
 
-def hold(host: Host, deployment: str | None) -> None:
+def hold(host: Host, deployment: str | None, back_to: str | None = None) -> None:
     """See that the lock is still ours, and renew it for as long as it was taken.
 
     Args:
         host: where.
         deployment: our id; None skips the check, for use of the modules without a lock.
+        back_to: id of the release that this host is to return to. Its own timer may have brought it back a moment ago,
+            which gives the lock up: then there is nothing that a lock would be needed for.
 
     Raises:
         OperationError: another deployment took the lock over; ours must not go on.
@@ -172,6 +174,8 @@ def hold(host: Host, deployment: str | None) -> None:
         return
     with exclusively(host.root):
         present = read_lock(host)
+        if present is None and back_to is not None and (live := host.live()) is not None and live.id == back_to:
+            return
         if present is None or present.get("deploymentId") != deployment:
             taker = f"deployment {present.get('deploymentId')} has it now" if present else "nobody has it now"
             raise OperationError(

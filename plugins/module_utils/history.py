@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.roastify.ops.plugins.module_utils.deployments import FAILED, ROLLED_BACK, STARTED, SUCCEEDED
-from ansible_collections.roastify.ops.plugins.module_utils.tables import ambiguous
+from ansible_collections.roastify.ops.plugins.module_utils.tables import ambiguous, names
 
 #: Of what hosts say differently of one deployment, the first of these tells how it ended for the fleet.
 _WORST_FIRST = (FAILED, STARTED, SUCCEEDED)
@@ -21,8 +21,8 @@ def history(journals: Mapping[str, Sequence[Mapping[str, Any]]], apart: bool = F
 
     Args:
         journals: records of each host, oldest first, as the journal has them.
-        apart: for people: the id of a release in place of its version where another release has the same version, and
-            of a reason the beginning.
+        apart: for people: the id of a release in place of its version where another release has the same version, of a
+            reason the beginning, and of many hosts some.
 
     Returns:
         Of each deployment: `at`, `action`, `status` (`unfinished` if a host never learnt how it ended), `version`,
@@ -60,7 +60,7 @@ def history(journals: Mapping[str, Sequence[Mapping[str, Any]]], apart: bool = F
         said = sorted(set(statuses.values()))
         worst = next((status for status in _WORST_FIRST if status in said), said[0])
         row["status"] = "unfinished" if worst == STARTED else worst
-        row["hosts"] = ", ".join(sorted(statuses))
+        row["hosts"] = names(sorted(statuses), 6 if apart else len(statuses))
     if apart:
         _tell_apart(runs.values())
         for row in runs.values():

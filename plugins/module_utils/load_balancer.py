@@ -17,15 +17,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
+from ansible_collections.roastify.ops.plugins.module_utils.tables import names as named
 
-AWS, HAPROXY = "aws", "haproxy"
+AWS, HAPROXY, NONE = "aws", "haproxy", "none"
 #: What a host is to its load balancer.
 IN, ILL, JOINING, LEAVING, OUT, UNKNOWN = "in", "unhealthy", "joining", "leaving", "out", "unknown"
 #: Registered, but the load balancer sends it nothing, whatever it answers: to register it again changes nothing.
 UNUSED = "unused"
+#: Of the hosts that cannot take over, how many are told.
+SEEN = 6
 #: Whether hosts may be taken out of it.
 LEAVE, STAY, STOP = "leave", "stay", "stop"
-#: Seconds that the switch of one batch takes beside all waiting; an estimate, since applications differ.
+#: Seconds that the switch of as many hosts as Ansible works on at the same time takes beside all waiting; an estimate,
+#: since applications differ.
 SWITCH = 10
 #: Seconds by which a limit has to exceed what the load balancer takes: it is asked once a second, and answers late.
 MARGIN = 10
@@ -212,11 +216,14 @@ def see(answer: Mapping[str, Any], place: Mapping[str, Any]) -> Balancer:
 
     Args:
         answer: of the module that asked it.
-        place: which one: ``provider``, ``name``, and ``region`` or ``interval``.
+        place: which one: ``provider``, ``name``, and ``region`` or ``interval``. Where the provider is ``none`` nobody
+            waits for anything.
 
     Raises:
         OperationError: there is no answer.
     """
+    if place["provider"] == NONE:
+        return Balancer("load balancer", 0.0, "", 0.0, "")
     if place["provider"] == AWS:
         return from_aws(answer, str(place["name"]), str(place.get("region") or ""))
     return from_haproxy(answer, str(place["name"]), float(place["interval"]))
@@ -251,7 +258,7 @@ def departure(
         batch: hosts that are to leave.
         names: of each host of the fleet that of its target.
     """
-    who = ", ".join(batch)
+    who = named(list(batch))
     try:
         balancer = see(answer, place)
     except OperationError as error:
@@ -265,7 +272,7 @@ def departure(
         # It would count among those that are left.
         return Departure(
             STOP,
-            f"what the load balancer calls {', '.join(nameless)} is not known. What to do: run entry point budget of "
+            f"what the load balancer calls {named(nameless)} is not known. What to do: run entry point budget of "
             "the role alb_target on all hosts before",
         )
     leaving = {names[host] for host in batch}
@@ -283,11 +290,10 @@ def departure(
             STAY,
             f"the {balancer.name} calls no host healthy, so that none could take over from {who}",
         )
-    others = {host: name for host, name in names.items() if host not in batch}
-    seen = []
-    for host, name in others.items():
-        target = _find(balancer, name)
-        seen.append(", ".join(filter(None, [f"{host}: {target.state}", target.reason])))
+    others = {host: _find(balancer, name) for host, name in names.items() if host not in batch}
+    seen = [", ".join(filter(None, [f"{host}: {target.state}", target.reason])) for host, target in others.items()]
+    if len(seen) > SEEN:
+        seen[SEEN:] = [f"and {len(seen) - SEEN} more"]
     return Departure(
         STOP,
         f"while {who} would be out of the load balancer nobody would serve: the {balancer.name} calls no other host "
@@ -324,7 +330,7 @@ def budget(
     """How long a switch of the fleet takes by the load balancer's own numbers, and what is too short for that.
 
     Hosts leave only where others are left to serve: not in a plan of one batch. Those of one batch wait together, as
-    many at a time as Ansible has forks.
+    many at a time as Ansible has forks, and each step ends on all of them before the next one begins.
 
     Args:
         balancer: which.
@@ -335,15 +341,16 @@ def budget(
     """
     leaves = drain and len(plan) > 1 and not balancer.apart
     waits = [balancer.drain, balancer.verdict] if leaves else [0.0, 0.0]
-    ends, begins = 0.0, 0.0
+    # When the first host is switched, which starts its timer, when the last one is, and when all of it is over.
+    first, last, ends = 0.0, 0.0, 0.0
     for number, batch in enumerate(plan):
         rounds = math.ceil(len(batch) / max(limits.forks, 1))
-        begins = ends
+        left = ends + rounds * waits[0]
+        first, last = first if number else left, left + (rounds - 1) * SWITCH
         watched = float(bake[min(number, len(bake) - 1)]) if bake else 0.0
-        ends += rounds * (sum(waits) + watched) + SWITCH
-    # The timer of the first batch starts when it has left.
-    confirmed = ends - waits[0]
-    found = [*(_short_timeouts(balancer, limits) if leaves else []), *_short_limits(plan, confirmed, begins, limits)]
+        ends += rounds * (sum(waits) + SWITCH + watched)
+    short = _short_limits(plan, ends - first, last, any(float(each) for each in bake), limits)
+    found = [*(_short_timeouts(balancer, limits) if leaves else []), *short]
     if not leaves:
         line = f"no host leaves the {balancer.name}"
     else:
@@ -373,22 +380,27 @@ def _short_timeouts(balancer: Balancer, limits: Limits) -> list[str]:
     return found
 
 
-def _short_limits(plan: Sequence[Sequence[str]], confirmed: float, begins: float, limits: Limits) -> list[str]:
-    short = {}
+def _short_limits(
+    plan: Sequence[Sequence[str]], confirmed: float, turn: float, watches: bool, limits: Limits
+) -> list[str]:
+    short, needed = {}, 0.0
     if 0 < limits.confirm_within < confirmed:
+        needed = confirmed
         short["app_release_confirm_within"] = (
-            f"hosts that are switched first would return by themselves before the last ones are: "
+            f"hosts that are switched first would return by themselves before the deployment ends: "
             f"that takes {spell(confirmed)}, and they wait {limits.confirm_within:g} s (app_release_confirm_within)"
         )
-    if 0 < limits.lease < begins:
+    if 0 < limits.lease < turn:
+        needed = max(needed, turn)
         short["app_release_lease"] = (
             f"hosts that are switched last could lose their lock before it is their turn: "
-            f"that takes {spell(begins)}, and it holds for {limits.lease:g} s (app_release_lease)"
+            f"that takes {spell(turn)}, and it holds for {limits.lease:g} s (app_release_lease)"
         )
     if not short:
         return []
-    wanted = _rounded(max(confirmed, begins) + MARGIN)
+    wanted = _rounded(needed + MARGIN)
     ways = ["larger batches (deploy_batches)"] if len(plan) > 1 else []
+    ways += ["a shorter time to watch them (deploy_bake)"] if watches else []
     if max(len(batch) for batch in plan) > limits.forks:
         ways.append(f"more hosts at a time (forks in ansible.cfg, which is {limits.forks})")
     return [

@@ -11,7 +11,7 @@ from typing import Any
 from ansible_collections.roastify.ops.plugins.module_utils.batches import batches as cut
 from ansible_collections.roastify.ops.plugins.module_utils.release_reuse import is_whole
 from ansible_collections.roastify.ops.plugins.module_utils.releases import SPACE_RESERVE
-from ansible_collections.roastify.ops.plugins.module_utils.tables import ambiguous
+from ansible_collections.roastify.ops.plugins.module_utils.tables import ambiguous, names
 
 _COMPARATOR = re.compile(r"(>=|<=|>|<|=|\^|~)?\s*v?(\d+|[xX*])(?:\.(\d+|[xX*]))?(?:\.(\d+|[xX*]))?(?:[-+]\S*)?")
 _MEBIBYTE = 2**20
@@ -69,11 +69,11 @@ def peers(batches: Sequence[Sequence[str]], hosts: Mapping[str, Mapping[str, Any
         if others and serving & set(batch) and not well & set(others):
             new = [host for host in others if host in hosts and not hosts[host]["live"]]
             ill = [host for host in others if host not in new]
-            why = [f"{', '.join(ill)} {'are' if len(ill) > 1 else 'is'} not healthy"] if ill else []
-            why += [f"nothing is live on {', '.join(new)} yet"] if new else []
-            mend = f"mend {', '.join(ill)} first (playbooks/doctor.yml), or " if ill else ""
+            why = [f"{names(ill)} {'are' if len(ill) > 1 else 'is'} not healthy"] if ill else []
+            why += [f"nothing is live on {names(new)} yet"] if new else []
+            mend = f"mend {names(ill)} first (playbooks/doctor.yml), or " if ill else ""
             found.append(
-                f"while {', '.join(batch)} would be out of the load balancer nobody would serve: {', and '.join(why)}. "
+                f"while {names(batch)} would be out of the load balancer nobody would serve: {', and '.join(why)}. "
                 f"What to do: {mend}leave hosts in the load balancer while they are switched: -e deploy_drain=false"
             )
         well |= set(batch)

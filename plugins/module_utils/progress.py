@@ -13,11 +13,11 @@ import json
 import re
 import unicodedata
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ansible_collections.roastify.ops.plugins.module_utils.tables import align, ambiguous, columns, padded
+from ansible_collections.roastify.ops.plugins.module_utils.tables import align, ambiguous, columns, names, padded
 
 #: How a result counts.
 OK, CHANGED, SKIPPED, FAILED, UNREACHABLE, IGNORED = "ok", "changed", "skipped", "failed", "unreachable", "ignored"
@@ -29,6 +29,10 @@ NOTABLE_SECONDS = 3.0
 TRIES_TOLD = 5
 #: Texts that are remembered to see at the end whether a failure was told in full.
 REMEMBERED = 100
+#: Different evidence that is shown where hosts fail for the same reason: in a large fleet one log is like the next.
+EVIDENCE_TOLD = 3
+#: Evidence in a message, as errors.OperationError has it.
+EVIDENCE = re.compile(r"^Evidence:\n(?:(?:[ \t][^\n]*)?(?:\n|\Z))+", re.M)
 #: Messages of modules and of Ansible that say less than the result, which is not shown here.
 SAYS_LITTLE = re.compile(
     r"^(non-zero return code|module failure|one or more items failed|hidden)|see stdout/stderr"
@@ -218,6 +222,7 @@ class Progress:
         self._answer = ""
         self._messages: dict[str, list[str]] = {}
         self._failures: dict[tuple[str, str, str, str, Step], _Failure] = {}
+        self._said: dict[tuple[str, str, str, str, Step], _Failure] = {}
         self._diffs: dict[str, list[str]] = {}
         self._hosts: dict[str, _Host] = {}
         self._told: deque[str] = deque(maxlen=REMEMBERED)
@@ -499,7 +504,14 @@ class Progress:
         kind, place, delegate = outcome.kind, plain(outcome.place), plain(outcome.delegate)
         # "Nothing was changed on app1" and "... on app2" are one message.
         neutral = re.sub(rf"(?<![\w.-]){re.escape(host)}(?![\w-]|\.\w)", ITSELF, text)
-        failure = self._failures.setdefault((kind, _timeless(neutral), place, delegate, step), _Failure(neutral))
+        alike = (text, kind, place, delegate, step)
+        failure = self._said.get(alike)
+        if failure is None:
+            failure = self._failures.setdefault((kind, _timeless(neutral), place, delegate, step), _Failure(neutral))
+            self._said[alike] = failure
+        else:
+            # What all say of all of them, of their batch for instance, is one message as it is.
+            failure.text = text
         failure.hosts.append(host)
         if kind == IGNORED:
             return
@@ -589,11 +601,28 @@ class Progress:
         self._diffs.clear()
         return lines
 
+    def _by_reason(self) -> Iterator[tuple[tuple[str, str, str, Step], _Failure]]:
+        """The failures of the step, those for the same reason beside each other, and only some with their evidence."""
+        groups: dict[tuple[str, str, str, str, Step], list[_Failure]] = {}
+        # What failed by itself comes before what only followed it.
+        for key, failure in sorted(self._failures.items(), key=lambda each: bool(FOLLOWS.match(each[1].text))):
+            kind, _timeless_text, place, delegate, step = key
+            reason = _reason(failure.text) if _in_full(kind, step) else _timeless(_first_line(failure.text))
+            groups.setdefault((kind, place, delegate, reason, step), []).append(failure)
+        for (kind, place, delegate, _same, step), failures in groups.items():
+            first = failures[0]
+            if not _in_full(kind, step):
+                failures = [_Failure(first.text, [host for failure in failures for host in failure.hosts])]
+            elif len(failures) > EVIDENCE_TOLD:
+                others = [host for failure in failures[EVIDENCE_TOLD:] for host in failure.hosts]
+                told = f"the same as on {self._names(first.hosts)}, each with evidence of its own"
+                failures = [*failures[:EVIDENCE_TOLD], _Failure(told, others)]
+            for failure in failures:
+                yield (kind, place, delegate, step), failure
+
     def _tell_failures(self) -> list[Line]:
         lines: list[Line] = []
-        # What failed by itself comes before what only followed it.
-        failures = sorted(self._failures.items(), key=lambda each: bool(FOLLOWS.match(each[1].text)))
-        for (kind, _timeless_text, place, delegate, step), failure in failures:
+        for (kind, place, delegate, step), failure in self._by_reason():
             where, name = self._names(failure.hosts, 20), title(step.name)
             text = _placed(failure.text.replace(ITSELF, where), place)
             where += f" -> {delegate}" if delegate else ""
@@ -605,7 +634,7 @@ class Progress:
             if kind == FAILED and step.rescued:
                 lines += self._told_line("rescue", f"{where}: {name}: {first}", CHANGED)
                 continue
-            self._told.append(_timeless(text))
+            self._told.append(_reason(text))
             if FOLLOWS.match(text):
                 said = "another host failed" if first.lower().startswith("failed elsewhere") else first
                 style = CHANGED
@@ -615,13 +644,14 @@ class Progress:
                 body = text
             lines += [Line(f"{INDENT}{part}".rstrip(), style) for part in body.split("\n") if body]
         self._failures.clear()
+        self._said.clear()
         return lines
 
     def _tell_messages(self) -> list[Line]:
         lines = self._heading() if self._messages else []
         several = len(self._messages) > 1 or (self._play is not None and len(self._play.ran) > 1)
         for text, hosts in self._messages.items():
-            self._told.append(_timeless(text))
+            self._told.append(_reason(text))
             everybody = self._play is not None and len(hosts) == len(self._play.ran)
             named = several and not everybody and not (self._step is not None and self._step.once)
             parts = text.split("\n")
@@ -636,12 +666,12 @@ class Progress:
     def _tell_rescued(self, bad: Sequence[str]) -> list[Line]:
         """Failures that were told in one line because something dealt with them, where the run failed all the same."""
         lines: list[Line] = []
-        for (name, timeless, place), failure in self._rescued.items():
+        for (name, _timeless_text, place), failure in self._rescued.items():
             concerned = [host for host in failure.hosts if host in bad and self._hosts[host].followed]
             if concerned:
                 text = failure.text
                 self._learn(text)
-                if not any(timeless in told for told in self._told):
+                if not any(_reason(text) in told for told in self._told):
                     lines += [Line(""), Line(f"FAILED before, {self._names(concerned, 20)}: {name}", FAILED)]
                     lines += [Line(f"{INDENT}{part}".rstrip(), FAILED) for part in _placed(text, place).split("\n")]
         return lines
@@ -735,17 +765,6 @@ def title(text: str, width: int = WIDEST) -> str:
     return clip(short, width)
 
 
-def names(hosts: Sequence[str], limit: int = 6) -> str:
-    """Hosts in one line.
-
-    Args:
-        hosts: their names.
-        limit: how many are named; the others are counted.
-    """
-    rest = len(hosts) - limit
-    return ", ".join(hosts) if rest < 2 else f"{', '.join(hosts[:limit])} and {rest} more"
-
-
 def duration(seconds: float) -> str:
     """A time for people.
 
@@ -761,6 +780,16 @@ def duration(seconds: float) -> str:
 def _timeless(text: str) -> str:
     """Text in one line, without how long and how often."""
     return " ".join(TOOK.sub("~", text).split())
+
+
+def _in_full(kind: str, step: Step) -> bool:
+    """Whether a failure is told in full: of what is ignored or dealt with one line is."""
+    return kind != IGNORED and not (kind == FAILED and step.rescued)
+
+
+def _reason(text: str) -> str:
+    """The same without evidence, too."""
+    return _timeless(EVIDENCE.sub("", text))
 
 
 def _placed(text: str, place: str) -> str:

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tables for people, in plain text."""
+"""Tables and lists for people, in plain text."""
 
 from __future__ import annotations
 
@@ -54,6 +54,17 @@ def padded(text: str, width: int) -> str:
         width: columns of a terminal.
     """
     return text + " " * (width - columns(text))
+
+
+def names(hosts: Sequence[str], limit: int = 6) -> str:
+    """Hosts in one line.
+
+    Args:
+        hosts: their names.
+        limit: how many are named; the others are counted.
+    """
+    rest = len(hosts) - limit
+    return ", ".join(hosts) if rest < 2 else f"{', '.join(hosts[:limit])} and {rest} more"
 
 
 def ambiguous(releases: Iterable[tuple[str | None, str | None]]) -> frozenset[str]:

@@ -143,7 +143,7 @@ def main():
 
     def hold_lock():
         if not module.check_mode:
-            deploy_locks.hold(host, options["deployment"])
+            deploy_locks.hold(host, options["deployment"], None if options["record"] else options["release"])
 
     def set_timer(previous):
         unconfirmed = options["action"] == deployments.DEPLOY and options["record"] and options["deployment"]

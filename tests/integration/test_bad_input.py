@@ -231,6 +231,16 @@ def test_settings_that_make_no_sense_are_told_with_the_other_problems(fleet, pac
     assert "no batch sizes" in output and "rollback_bake" in output
 
 
+def test_hosts_that_would_return_by_themselves_are_told_without_a_load_balancer_too(fleet, packed):
+    watched = {"release_artifact": packed.path, "deploy_bake": [1200, 0]}
+    status, output = fleet.run("deploy.yml", **watched)
+    assert status != 0
+    assert "Nothing was changed." in output
+    assert "before the deployment ends: that takes 20 min 10 s, and they wait 900 s" in output
+    status, output = fleet.run("deploy.yml", "--check", app_release_confirm_within=1800, **watched)
+    assert "before the deployment ends" not in output
+
+
 def test_a_rollback_that_would_leave_a_load_balancer_which_does_not_answer(fleet):
     balancer = {"alb_target_provider": "haproxy", "alb_target_backend": "shop", "alb_target_balancer": "here"}
     socket = str(fleet.directory / "no.sock")

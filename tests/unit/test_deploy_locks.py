@@ -75,6 +75,22 @@ def test_whoever_lost_the_lock_must_not_go_on(host):
         deploy_locks.hold(host, "d1")
 
 
+def test_a_host_that_its_own_timer_has_brought_back_needs_no_lock_to_return(host):
+    """Hosts of a large batch wait for their turn while their timers run; each gives the lock up when it is back."""
+    for name in ("a", "b"):
+        (host.releases / name).mkdir(parents=True)
+        (host.releases / name / ".release.json").write_text(json.dumps({"id": name, "version": name, "sha256": name}))
+    host.link.symlink_to("releases/a")
+    deploy_locks.hold(host, "d1", back_to="a")
+    assert deploy_locks.read_lock(host) is None
+    with pytest.raises(OperationError, match="nobody has it now"):
+        deploy_locks.hold(host, "d1", back_to="b")
+    # Whoever has it by now may be about to switch.
+    deploy_locks.acquire(host, "d2", FACTS)
+    with pytest.raises(OperationError, match="deployment d2 has it now"):
+        deploy_locks.hold(host, "d1", back_to="a")
+
+
 @pytest.mark.parametrize("lease", [60, 5000])
 def test_holding_renews_the_lease_for_as_long_as_it_was_taken(host, lease):
     deploy_locks.acquire(host, "d1", FACTS, lease=lease)

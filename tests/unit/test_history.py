@@ -34,6 +34,14 @@ def test_hosts_tell_of_one_deployment_once():
     assert (second["status"], second["hosts"], second["reason"]) == ("failed", "app1", "app2: no space")
 
 
+def test_of_a_large_fleet_people_are_told_some_hosts():
+    journals = {f"app{number:03}": [record("d1", "succeeded", "T1")] for number in range(1, 101)}
+    (row,) = history(journals, apart=True)
+    assert row["hosts"] == "app001, app002, app003, app004, app005, app006 and 94 more"
+    (row,) = history(journals)
+    assert row["hosts"].count("app") == 100
+
+
 def test_releases_of_one_version_are_told_apart_for_people():
     first = {"release": "a", "version": "1"}
     second = {"release": "b", "version": "1", "previousVersion": "1", "previousRelease": "a"}

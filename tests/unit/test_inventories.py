@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +50,17 @@ def variables(inventory: str) -> dict[str, Any]:
         assert not set(result) & set(content), f"{path} sets again what another file of {inventory} sets"
         result.update(content)
     return result
+
+
+def test_a_host_that_falls_silent_is_lost_long_before_the_others_return_by_themselves() -> None:
+    """As ssh is by itself, whoever waits for an answer waits for hours, and all hosts wait for each other."""
+    configuration = configparser.RawConfigParser()
+    configuration.read(ROOT / "ansible.cfg")
+    options = dict(re.findall(r"-o (\w+)=(\w+)", configuration["ssh_connection"]["ssh_args"]))
+    silence = int(options["ServerAliveInterval"]) * int(options["ServerAliveCountMax"])
+    limit = load(ROOT / "roles/app_release/defaults/main.yml")["app_release_confirm_within"]
+    # A host that is only busy has a minute to answer.
+    assert 60 <= silence <= limit / 5
 
 
 def ansible(command: str, *arguments: str, home: Path) -> subprocess.CompletedProcess[str]:

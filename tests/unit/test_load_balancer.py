@@ -141,13 +141,13 @@ def test_hosts_that_would_return_before_the_last_ones_are_switched():
     (problem,) = budget([[host] for host in FLEET[:5]], limits=Limits(320, 900, 0)).problems
     # 5 x (300 + 10 + 65), without the 300 before the first switch.
     assert problem == (
-        "hosts that are switched first would return by themselves before the last ones are: that takes 26 min 15 s, "
+        "hosts that are switched first would return by themselves before the deployment ends: that takes 26 min 15 s, "
         "and they wait 900 s (app_release_confirm_within). What to do: set app_release_confirm_within to 1590, or have "
         "larger batches (deploy_batches)"
     )
     (problem,) = budget([[host] for host in FLEET[:5]], limits=Limits(320, 900, 900)).problems
-    assert "before it is their turn: that takes 25 min, and it holds for 900 s (app_release_lease)" in problem
-    assert "set app_release_confirm_within and app_release_lease to 1590" in problem
+    assert "before it is their turn: that takes 30 min, and it holds for 900 s (app_release_lease)" in problem
+    assert "set app_release_confirm_within and app_release_lease to 1830" in problem
 
 
 @pytest.mark.parametrize(("limit", "problems"), [(449, 1), (450, 0), (0, 0)])
@@ -159,6 +159,33 @@ def test_a_batch_that_is_larger_than_ansible_has_forks_waits_in_turns():
     assert budget([FLEET[:1], FLEET[1:]], limits=Limits(320, 900, 0, forks=20)).problems == []
     (problem,) = budget([FLEET[:1], FLEET[1:]], limits=Limits(320, 900, 0, forks=4)).problems
     assert problem.endswith("more hosts at a time (forks in ansible.cfg, which is 4)")
+
+
+def test_the_timer_of_a_host_starts_when_all_of_its_batch_have_left():
+    # In two turns each: 2 x (300 + 10 + 65) for either batch, without the 600 before the first switch.
+    plan = [FLEET[:5], FLEET[5:]]
+    assert budget(plan, limits=Limits(320, 900, 0, forks=4)).problems == []
+    assert budget(plan, limits=Limits(320, 899, 0, forks=4)).problems != []
+    # The last one: 750 for the first batch, 600 for its own to leave, 10 for those before it.
+    assert budget(plan, limits=Limits(320, 0, 1360, forks=4)).problems == []
+    assert "their turn: that takes 22 min 40 s" in budget(plan, limits=Limits(320, 0, 1359, forks=4)).problems[0]
+
+
+def test_hosts_wait_for_each_other_without_a_load_balancer_too():
+    nobody = load_balancer.see({}, {"provider": "none"})
+    fleet = [f"h{number}" for number in range(100)]
+    usual = [fleet[:1], fleet[1:]]
+    few, many = (Limits(0, 900, 900, forks) for forks in (5, 20))
+    # A switch takes its time in each turn.
+    assert budget(usual, drain=False, balancer=nobody, limits=few).line.endswith("2 batches may take 3 min 30 s.")
+    assert budget(usual, drain=False, balancer=nobody, limits=many).line.endswith("2 batches may take 1 min.")
+    assert budget(usual, drain=False, balancer=nobody, limits=few).problems == []
+    (problem,) = budget([[host] for host in fleet], drain=False, balancer=nobody, limits=many).problems
+    assert "before the deployment ends: that takes 16 min 40 s" in problem
+    assert problem.endswith("or have larger batches (deploy_batches)")
+    # The first batch alone is watched for longer than it waits for the end of that.
+    (problem,) = budget(usual, [1200, 0], False, nobody, limits=few).problems
+    assert "or a shorter time to watch them (deploy_bake)" in problem and "forks in ansible.cfg, which is 5" in problem
 
 
 def test_watching_counts_and_the_last_number_repeats():
@@ -304,3 +331,12 @@ def test_why_a_host_may_not_leave():
     told = load_balancer.departure({"msg": "AccessDenied"}, PLACE, ["app1", "app2"], NAMES).told
     assert told.startswith("whether anybody would serve while app1, app2 are out of the load balancer is not known: ")
     assert "AccessDenied" in told
+
+
+def test_of_a_large_fleet_some_hosts_are_named():
+    fleet = {f"app{number}": f"i-{number}:5000" for number in range(1, 101)}
+    states = {host: "healthy" if host == "app1" else "unhealthy" for host in fleet}
+    told = load_balancer.departure(group_of(**states), PLACE, ["app1"], fleet).told
+    assert "app7: unhealthy; and 93 more). What to do: " in told
+    told = load_balancer.departure(group_of(**dict.fromkeys(fleet, "unhealthy")), PLACE, list(fleet)[1:], fleet).told
+    assert told.endswith("could take over from app2, app3, app4, app5, app6, app7 and 93 more")

@@ -140,6 +140,13 @@ def test_messages_that_differ_by_the_name_of_the_host_only_are_one(run):
     assert "app2: Look\n         no app2.example and no my-app2" in run.text
 
 
+def test_what_all_hosts_say_of_all_of_them_is_one(run):
+    run.step(stage("Leave"), all_hosts("failed", "Nothing was changed on app1, app2, app3: nobody else serves"))
+    run.end(**{host: {"failures": 1} for host in FLEET})
+    told = "FAILED   app1, app2, app3: Leave\n         Nothing was changed on app1, app2, app3: nobody else serves\n"
+    assert told in run.text and run.text.count("nobody else") == 1
+
+
 def test_failures_that_differ_by_the_time_they_took_only_are_one(run):
     run.step(
         stage("Gate"),
@@ -152,6 +159,38 @@ def test_failures_that_differ_by_the_time_they_took_only_are_one(run):
     run.end(**{host: {"failures": 1} for host in FLEET})
     assert "FAILED   app1, app2: Gate\n         No answer after 3.1 s\n" in run.text
     assert "3.2 s" not in run.text and "FAILED   app3: Gate\n         No answer after 3 tries" in run.text
+
+
+def unfit(process):
+    return f"not fit\nWhat to do: mend it\nEvidence:\n  {process} ended\n\n  nothing listens\nIt serves 1.0.0"
+
+
+def test_a_fleet_that_fails_for_one_reason_shows_the_evidence_of_some_hosts():
+    run = Run()
+    run.play(fatal=True)
+    fleet = [f"h{number:03}" for number in range(1, 101)]
+    # Each log has times and process ids of its own.
+    run.step(stage("Try", rescued=True), {host: Outcome("failed", unfit(host[1:])) for host in fleet})
+    run.step(alone("Report", follows=True, reports=True), {
+        host: Outcome("failed", f"{host}, Try: {unfit(host[1:])}") for host in fleet
+    })  # fmt: skip
+    run.show(run.progress.end({host: {**FINE, "failures": 1, "rescued": 1} for host in fleet}))
+    head, table = run.text.split("\nhost ")
+    assert f"rescue   {', '.join(fleet[:20])} and 80 more: Try: not fit" in head
+    assert head.count("Evidence:") == 3 and "FAILED before" not in head
+    assert "FAILED   h001: Report\n         h001, Try: not fit" in head
+    assert "FAILED   h004, h005" in head
+    assert "and 77 more: Report\n         the same as on h001, each with evidence of its own" in head
+    assert len(head.split("\n")) < 35 and "h100  FAILED: Stage the release" in table
+    assert table.count("mend it") == 1
+
+
+def test_what_hosts_say_beside_their_evidence_is_told_of_each(run):
+    """Problems of a host are no evidence: each has what to do."""
+    problems = {f"h{number}": Outcome("failed", f"Nothing was changed:\n  - no {number}") for number in range(9)}
+    run.step(stage("Look"), problems)
+    run.end()
+    assert run.text.count("Nothing was changed:") == 9
 
 
 def test_a_failure_that_was_reported_with_another_time_is_not_told_again():
