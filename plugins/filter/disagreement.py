@@ -8,7 +8,7 @@ short_description: Whether the hosts of a fleet would return to the same release
 version_added: 0.1.0
 author: The roastify.ops maintainers (!UNKNOWN)
 description: Says which host would return to which release, if that is not the same for all, and which ones all keep.
-positional: hosts, here
+positional: hosts
 options:
   _input:
     description: Of each host the manifest of the release that it would return to, or null.
@@ -18,16 +18,12 @@ options:
     description: Of each host what M(roastify.ops.release_info) says of it.
     type: dict
     required: true
-  here:
-    description: The host that says so; the first one says all of it.
-    type: str
-    required: true
 """
 
 EXAMPLES = r"""
 - name: See that all hosts return to the same release
   ansible.builtin.assert:
-    that: choices | roastify.ops.disagreement(hosts, inventory_hostname) | length == 0
+    that: choices | roastify.ops.disagreement(hosts) | length == 0
 """
 
 RETURN = r"""

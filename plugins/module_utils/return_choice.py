@@ -7,16 +7,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.roastify.ops.plugins.module_utils.tables import names
 
-def disagreement(
-    choices: Mapping[str, Mapping[str, Any] | None], hosts: Mapping[str, Mapping[str, Any]], here: str
-) -> list[str]:
+
+def disagreement(choices: Mapping[str, Mapping[str, Any] | None], hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What stands in the way of a fleet that is to return to one release.
 
     Args:
         choices: of each host the manifest of the release that it would return to, or None.
         hosts: of each its info, as module release_info gives it.
-        here: the host that says so. The first one says all of it, the others where it stands.
 
     Returns:
         One sentence with its remedy if the hosts would return to different releases, else nothing. A host that has none
@@ -28,13 +27,10 @@ def disagreement(
             by_release.setdefault(release["id"], []).append(host)
     if len(by_release) < 2:
         return []
-    first = next(iter(choices))
-    if here != first:
-        return [f"the hosts do not agree on the release to return to; see {first}"]
-    who = [f"{', '.join(names)} would return to {identifier}" for identifier, names in by_release.items()]
+    who = [f"{names(those)} would return to {identifier}" for identifier, those in by_release.items()]
     homeless = [host for host, release in choices.items() if not release]
     if homeless:
-        who.append(f"{', '.join(homeless)} to none")
+        who.append(f"{names(homeless)} to none")
     live = {(info.get("live") or {}).get("id") for info in hosts.values()}
     kept = [[release["id"] for release in info["kept"]] for info in hosts.values()]
     # What some serve already is a way back for the others only where it is theirs; it is the nearest then.

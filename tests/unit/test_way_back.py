@@ -1,6 +1,11 @@
 """The way back of a fleet."""
 
+from pathlib import Path
+
 import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 from ansible_collections.roastify.ops.plugins.module_utils.way_back import way_back
 
 FLEET = ["a", "b", "c", "d"]
@@ -32,3 +37,24 @@ def test_the_plan_stays_as_it_is():
     plan = [["a"], ["b"]]
     way_back(["a", "b"], plan, ["a", "b"])[0].append("c")
     assert plan == [["a"], ["b"]]
+
+
+@pytest.mark.parametrize(
+    ("failed", "reason"),
+    [
+        (2, "h0, Try: no; h1, Try: no"),
+        (100, "h0, Try: no; h1, Try: no; h2, Try: no; h3, Try: no; h4, Try: no; h5, Try: no; and 94 more hosts"),
+        (0, "no answer from h100"),
+    ],
+)
+def test_the_journal_of_a_large_fleet_has_some_of_the_causes(failed, reason):
+    (block,) = yaml.safe_load((Path(__file__).parents[2] / "playbooks/tasks/abandon.yml").read_text())
+    (record,) = [task for task in block["block"] if task["name"] == "Record the failure and give the lock back"]
+    hosts = {f"h{number}": {"deploy_failure_cause": "", "deploy_left": True} for number in range(100)}
+    for host in list(hosts)[:failed]:
+        hosts[host]["deploy_failure_cause"] = f"{host}, Try: no"
+    variables = {"ansible_play_hosts_all": [*hosts, "h100"]} | {
+        name: trust_as_template(value) if isinstance(value, str) else value for name, value in record["vars"].items()
+    }
+    variables["_hosts"] = [{"inventory_hostname": host, **facts} for host, facts in hosts.items()]
+    assert Templar(DataLoader(), variables=variables).template(trust_as_template("{{ app_release_reason }}")) == reason
