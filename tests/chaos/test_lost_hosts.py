@@ -15,6 +15,9 @@ pytestmark = pytest.mark.slow
 
 CUT = "systemctl stop ssh.socket ssh.service 2>/dev/null || systemctl stop ssh.service; pkill -KILL -x sshd || true"
 MEND = "systemctl start ssh.service"
+# Whatever is open stays open, and nobody answers. Sessions are processes of their own, named so or sshd-session.
+SILENCE = "pkill -STOP '^sshd'"
+SPEAK = "pkill -CONT '^sshd'"
 #: Seconds after which a host returns by itself.
 CONFIRM = 25
 
@@ -61,20 +64,42 @@ def test_a_host_that_is_cut_off_after_its_switch_returns_by_itself(
     drill.require_all_is_well(fleet, visitors, "cut off after")
 
 
+def switching(name: str, host: str, artifact: str, **variables: object) -> drill.Run:
+    """A deployment that is at work in the middle of the switch of a host: behind its link, before its answer."""
+    before = drill.survey(host).live
+    run = drill.Run(name, drill.playbook("deploy.yml", release_artifact=artifact, **variables))
+    run.until("Switch to the release")
+    until(lambda: not drill.on(host, "readlink /srv/roastify/current").strip().endswith(before), 120)
+    assert run.process.poll() is None, run.said
+    return run
+
+
+def test_a_host_that_falls_silent_in_the_middle_of_its_switch(
+    fleet: Fleet, artifacts: dict[str, str], visitors: Visitors
+) -> None:
+    """No connection ends, as when a machine loses its power: ssh by itself would wait for the answer for hours."""
+    host = next(iter(fleet.hosts))
+    run = switching("silent", host, artifacts[NEW])
+    drill.on(host, SILENCE)
+    try:
+        assert run.wait() != 0
+        assert f"no answer from {host}" in run.said or "UNREACHABLE" in run.said
+        others = {name: version for name, version in drill.served(fleet).items() if name != host}
+        assert set(others.values()) == {OLD}, run.said
+    finally:
+        drill.on(host, SPEAK)
+    # It serves the new release, which nobody has confirmed: the same command again ends that.
+    drill.require_all_is_well(fleet, visitors, "silent", artifacts[NEW])
+
+
 def test_a_host_that_is_rebooted_in_the_middle_of_its_switch(
     fleet: Fleet, artifacts: dict[str, str], old_is_live: None
 ) -> None:
     host = next(iter(fleet.hosts))
-    before = drill.survey(host).live
     # The first batch is this host alone: users are with the others by then. Nobody asks it directly: no host answers
     # while it is rebooted.
     with Visitors(fleet, direct=False) as visitors:
-        command = drill.playbook("deploy.yml", release_artifact=artifacts[NEW], deploy_drain=True)
-        run = drill.Run("rebooted", command)
-        run.until("Switch to the release")
-        deadline = time.monotonic() + 120
-        while drill.on(host, "readlink /srv/roastify/current").strip().endswith(before):
-            assert time.monotonic() < deadline and run.process.poll() is None, run.said
+        run = switching("rebooted", host, artifacts[NEW], deploy_drain=True)
         subprocess.run([drill.engine(), "kill", "--signal=KILL", host], check=True, capture_output=True)
         subprocess.run([drill.engine(), "start", host], check=True, capture_output=True)
         assert run.wait() != 0
