@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
 CHECKOUT = Path(__file__).parents[2]
 ROLES = sorted(path for path in (CHECKOUT / "roles").iterdir() if path.is_dir())
@@ -68,3 +70,24 @@ def test_a_switch_that_was_typed_is_one(role):
                 if used and not re.match(handed_on.replace("NAME", name), line):
                     found.append(f"{path.name}:{number}: {line.strip()}")
     assert found == []
+
+
+SETS = re.compile(r"\|\s*(?:difference|union|symmetric_difference)\b")
+
+
+def test_lists_keep_their_order():
+    """Ansible's filters for sets give a list in the order of hashes, another one in every run."""
+    files = [path for name in ("roles", "playbooks", "inventories") for path in (CHECKOUT / name).rglob("*.yml")]
+    assert [f"{path}: {line}" for path in files for line in path.read_text().splitlines() if SETS.search(line)] == []
+
+
+def test_a_build_without_its_tests_keeps_the_order_of_its_steps():
+    (task, *_) = load(CHECKOUT / "roles/app_build/tasks/main.yml")
+    defaults = load(CHECKOUT / "roles/app_build/defaults/main.yml")
+    steps = trust_as_template(task["roastify.ops.app_artifact"]["steps"])
+    for tested, expected in (
+        (True, defaults["app_build_steps"]),
+        (False, [step for step in defaults["app_build_steps"] if step != "test"]),
+    ):
+        variables = {"app_build_steps": defaults["app_build_steps"], "app_build_test": tested}
+        assert Templar(DataLoader(), variables=variables).template(steps) == expected
