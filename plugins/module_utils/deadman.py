@@ -20,6 +20,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,21 @@ def _order_of(content: object) -> Order | None:
 def _known(names: Collection[str], content: Mapping[str, Any]) -> dict[str, Any]:
     """What this version of the collection knows of what another one may have written."""
     return {name: value for name, value in content.items() if name in names}
+
+
+def due(host: Host, order: Order) -> str:
+    """When a host returns by itself, for people: nothing is decided by it.
+
+    Args:
+        host: where.
+        order: its order, which is written as the timer starts.
+    """
+    with contextlib.suppress(FileNotFoundError):  # it is confirmed by now
+        ends = datetime.fromtimestamp(order_file(host).stat().st_mtime + order.seconds, timezone.utc)
+        if ends > datetime.now(timezone.utc):
+            return f"at {ends:%H:%M:%S} UTC at the earliest"
+    # It tries again and again, or counts from the boot of the host, see systemd.timer(5).
+    return f"when its timer ends (systemctl list-timers {order.unit}.timer)"
 
 
 def arm(

@@ -264,20 +264,36 @@ def _workers(live: Release, workers: Sequence[Worker]) -> Iterator[Finding]:
         )
 
 
+def unconfirmed(host: Host, live: Release | None) -> str | None:
+    """That a host may return by itself, for people; None if the release that it serves is confirmed.
+
+    Args:
+        host: where.
+        live: its live release.
+    """
+    order = deadman.read_order(host)
+    if order is None or live is None or live.id != order.release or host.release(order.previous) is None:
+        return None
+    return (
+        f"release {live.id} is not confirmed: unless deployment {order.deployment} ends well, this host returns to "
+        f"{order.previous} by itself, {deadman.due(host, order)}"
+    )
+
+
 def _unconfirmed(host: Host, live: Release | None) -> Iterator[Finding]:
     order = deadman.read_order(host)
     if order is None:
         return
+    told = unconfirmed(host, live)
     if live is not None and live.id == order.release and host.release(order.previous) is None:
         yield Finding(
             f"release {live.id} is not confirmed, and this host cannot return to {order.previous} by itself: that is "
             "no complete release here any more",
             "wait for the deployment to end, or deploy the release again, which confirms it",
         )
-    elif live is not None and live.id == order.release:
+    elif told is not None:
         yield Finding(
-            f"release {live.id} is not confirmed: unless deployment {order.deployment} ends well, this host returns to "
-            f"{order.previous} by itself",
+            told,
             "wait for the deployment to end, or deploy the release again, which confirms it",
         )
     else:

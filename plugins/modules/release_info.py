@@ -105,6 +105,12 @@ deployed:
   description: The record of the deployment or rollback that brought the live release; null if none says so.
   returned: always
   type: dict
+unconfirmed:
+  description: >-
+    That the host returns to the release before by itself unless the deployment of the live one ends well, and when.
+    Null if it is confirmed.
+  returned: always
+  type: str
 journal:
   description: The newest records of the journal, oldest first.
   returned: always
@@ -314,6 +320,7 @@ def main():
         damage={release: releases.shown(lines) for release, lines in examination.damage.items()},
         findings=None if found is None else [finding.as_dict() for finding in found],
         deployed=next((record.as_dict() for record in reversed(records) if is_about(record, live_id)), None),
+        unconfirmed=doctor.unconfirmed(host, live),
         journal=[record.as_dict() for record in records[-module.params["journal_entries"] :]],
         lock=read_lock(host),
         health=dict(healthy=answer.problem() is None, version=answer.version, answer=answer.describe())

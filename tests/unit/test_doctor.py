@@ -4,8 +4,10 @@ import dataclasses
 import hashlib
 import http.server
 import json
+import os
 import threading
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -159,9 +161,24 @@ def test_a_host_that_cannot_return_is_not_said_to_do_so(host, port):
     (host.root / ".deadman.json").write_text(json.dumps(order.__dict__))
     (finding,) = findings(host, Manager(host, "b"), port)
     assert "this host returns to a by itself" in finding.what
+    assert doctor.unconfirmed(host, host.live()) == finding.what
     (host.releases / "a" / ".release.json").unlink()
     (finding, _other) = findings(host, Manager(host, "b"), port)
     assert "this host cannot return to a by itself" in finding.what
+    assert doctor.unconfirmed(host, host.live()) is None
+
+
+def test_when_a_host_returns_is_told_as_long_as_that_is_known(host):
+    order = deadman.Order("d1", "b", "a", 300, str(host.root), "shop", "shop", "/etc/shop", {})
+    host.order.write_text(json.dumps(order.__dict__))
+    os.utime(host.order, (time.time(), time.time() + 3600))
+    ends = datetime.fromtimestamp(host.order.stat().st_mtime + 300, timezone.utc)
+    assert doctor.unconfirmed(host, host.live()).endswith(f"to a by itself, at {ends:%H:%M:%S} UTC at the earliest")
+    os.utime(host.order, (1, 1))
+    assert "list-timers deadman-shop.timer" in doctor.unconfirmed(host, host.live())
+    host.order.unlink()
+    assert doctor.unconfirmed(host, host.live()) is None
+    assert "list-timers" in deadman.due(host, order)
 
 
 def test_the_state_is_mended_as_a_deployment_would(host, port):
