@@ -68,19 +68,44 @@ class Finding:
         }
 
 
-def lines(findings: Sequence[Finding], repaired: Sequence[str] = ()) -> list[str]:
+def lines(findings: Sequence[Finding], repaired: Sequence[str] = (), dry_run: bool = False) -> list[str]:
     """Findings for people.
 
     Args:
         findings: what was found.
         repaired: what of it was mended.
+        dry_run: whether it was not, and only would be.
     """
+    done = " (would be mended)" if dry_run else " (mended)"
     told = []
     for finding in findings:
-        mended = " (mended)" if finding.what in repaired else " (can be mended)" if finding.repair else ""
+        mended = done if finding.what in repaired else " (can be mended)" if finding.repair else ""
         told += [f"{finding.what}{mended}", *(f"    {line}" for line in finding.evidence)]
         told.append(f"  What to do: {finding.remedy}")
     return told or ["everything is as it should be"]
+
+
+def mend(host: Host, findings: Sequence[Finding], dry_run: bool = False) -> Iterator[str]:
+    """Mend what can be mended, one after the other.
+
+    Args:
+        host: where.
+        findings: what was found there.
+        dry_run: only tell.
+
+    Returns:
+        What of it is mended by now.
+
+    Raises:
+        LockHeld: a deployment is at work, which must not lose what it is just making; nothing was changed.
+        OperationError, OSError: a repair failed; those before it have been made.
+    """
+    deploy_locks.require_free(host, deployment="")
+    for finding in findings:
+        if finding.repair is not None:
+            if not dry_run:
+                finding.repair()
+            yield finding.what
 
 
 def examine(host: Host, pm2: Pm2, port: int, health_path: str, sums: Mapping[str, str] | None = None) -> list[Finding]:

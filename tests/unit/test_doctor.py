@@ -316,6 +316,34 @@ def test_what_was_mended_is_not_left():
     assert examination({**examined, "findings": []}, {})["left"] == 0
 
 
+def test_in_check_mode_nothing_is_said_to_be_mended():
+    found = [{"what": "this"}]
+    examined = {"live": True, "healthy": True, "findings": found, "lines": ["this"], "repaired": ["this"]}
+    told = examination(examined, {"state": "out", "reason": ""}, mended=True, check=True)
+    assert told["lines"][:2] == ["this", "this host is out of the load balancer: it gets no requests (would be mended)"]
+    assert told["left"] == 2
+    assert examination(examined, {}, check=True)["left"] == 1
+
+
+@pytest.mark.parametrize("dry_run, said", [(False, "(mended)"), (True, "(would be mended)")])
+def test_what_is_mended_and_what_would_be(host, port, dry_run, said):
+    (host.releases / ".staging-c").mkdir()
+    found = findings(host, Manager(host, "b"), port)
+    repaired = list(doctor.mend(host, found, dry_run))
+    assert repaired == [found[0].what]
+    assert doctor.lines(found, repaired, dry_run)[0] == f"{found[0].what} {said}"
+    assert (host.releases / ".staging-c").exists() == dry_run
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_nothing_is_mended_nor_promised_while_a_deployment_holds_the_lock(host, port, dry_run):
+    (host.releases / ".staging-c").mkdir()
+    deploy_locks.acquire(host, "d1", {"holder": "ann", "origin": "laptop", "since": "now"})
+    with pytest.raises(deploy_locks.LockHeld):
+        list(doctor.mend(host, findings(host, Manager(host, "b"), port), dry_run))
+    assert (host.releases / ".staging-c").exists()
+
+
 @pytest.mark.parametrize(
     "left, silent, said",
     [
