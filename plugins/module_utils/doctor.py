@@ -372,8 +372,7 @@ def _lock(host: Host) -> Iterator[Finding]:
     if deploy_locks.is_leased(lock, now):
         yield Finding(
             f"{who} holds the lock since {lock.get('since')}, for another {remaining} s unless it is renewed",
-            "wait for it; if it is dead, run the same command again: on the controller that it ran on that takes over "
-            "at once, elsewhere when the lease ends",
+            deploy_locks.TAKE_OVER,
         )
     else:
         when = f"which ended {-remaining} s ago" if remaining <= 0 else "before the clock of this host was set back"

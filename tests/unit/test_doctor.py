@@ -288,6 +288,7 @@ def test_a_living_lock_is_no_ones_to_take(host, port):
     deploy_locks.acquire(host, "d1", {"holder": "ann", "origin": "laptop", "since": "now"})
     (finding,) = findings(host, Manager(host, "b"), port)
     assert finding.repair is None and "holds the lock" in finding.what
+    assert finding.remedy == deploy_locks.TAKE_OVER
 
 
 def test_a_lock_from_before_the_clock_was_set_back(host, port):
