@@ -223,8 +223,8 @@ def unreadable(host: Host) -> list[Finding]:
     return found
 
 
-def serves(host: Host, port: int, health_path: str) -> tuple[bool, bool]:
-    """Whether a release is live, and whether it answers well.
+def serves(host: Host, port: int, health_path: str) -> tuple[bool, bool, str | None]:
+    """Whether a release is live, whether it answers well, and its id where it is complete.
 
     Args:
         host: where.
@@ -235,8 +235,10 @@ def serves(host: Host, port: int, health_path: str) -> tuple[bool, bool]:
         live = host.live()
     except OperationError:
         # The link leads to nothing; that is a finding.
-        return True, False
-    return live is not None, live is not None and health.probe("127.0.0.1", port, health_path).problem() is None
+        return True, False, None
+    if live is None:
+        return False, False, None
+    return True, health.probe("127.0.0.1", port, health_path).problem() is None, live.id
 
 
 def _service(host: Host, pm2: Pm2, live: Release | None, service: Service) -> Iterator[Finding]:

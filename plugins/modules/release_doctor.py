@@ -66,6 +66,10 @@ live:
   description: Whether a release is live.
   returned: success
   type: bool
+release:
+  description: Id of the live release; null if none is live, or no complete one.
+  returned: success
+  type: str
 healthy:
   description: Whether it answers well, after the repair if there was one.
   returned: success
@@ -134,12 +138,13 @@ def main():
             if options["repair"]:
                 # Should one fail, what was mended before it is told.
                 repaired.extend(doctor.mend(host, findings, module.check_mode))
-            live, healthy = doctor.serves(host, options["port"], options["health_path"])
+            live, healthy, release = doctor.serves(host, options["port"], options["health_path"])
     except (OperationError, OSError) as error:
         module.fail_json(msg=f"Examining {options['root']} failed: {error}", repaired=repaired)
     module.exit_json(
         changed=bool(repaired),
         live=live,
+        release=release,
         healthy=healthy,
         findings=[finding.as_dict() for finding in findings],
         repaired=repaired,

@@ -35,7 +35,14 @@ module = AnsibleModule(argument_spec={name: dict(type="raw") for name in names},
 with open(module.params["root"] + "/found") as file:
     module.exit_json(**json.load(file))
 """
-WELL = {"live": True, "healthy": True, "findings": [], "lines": ["everything is as it should be"], "repaired": []}
+WELL = {
+    "live": True,
+    "release": "r1",
+    "healthy": True,
+    "findings": [],
+    "lines": ["everything is as it should be"],
+    "repaired": [],
+}
 #: As HAProxy 2.6.12 answers; columns in between are left out.
 STATISTICS = """\
 # pxname,svname,scur,status,check_status,last_chk,check_rise,check_fall,addr,

@@ -356,16 +356,43 @@ def test_nothing_is_mended_nor_promised_while_a_deployment_holds_the_lock(host, 
     ],
 )
 def test_the_last_word_says_where_something_is_left_to_do(left, silent, said):
+    assert last_word({host: (count, "b") for host, count in left.items()}, silent) == said
+
+
+@pytest.mark.parametrize("releases", [("a", "b"), ("a", None)])
+def test_the_last_word_says_that_hosts_serve_different_releases(releases):
+    told = last_word({f"app{number}": (0, release) for number, release in enumerate(releases, 1)})
+    assert told == (
+        "Nothing is left to do on any host. The hosts do not serve the same release: see playbooks/status.yml."
+    )
+
+
+def last_word(hosts, silent=()):
+    """What is said of hosts at the end, of each how many findings are left and which release is live."""
     plays = yaml.safe_load((Path(__file__).parents[2] / "playbooks" / "doctor.yml").read_text())
     last = plays[-1]["tasks"][-1]
     variables = {name: trust_as_template(value) for name, value in last["vars"].items()}
-    variables["ansible_play_hosts"] = list(left)
-    variables["ansible_play_hosts_all"] = [*left, *silent]
+    variables["ansible_play_hosts"] = list(hosts)
+    variables["ansible_play_hosts_all"] = [*hosts, *silent]
     variables["hostvars"] = {
-        host: {"inventory_hostname": host, "doctor_found": {"left": count}} for host, count in left.items()
+        host: {
+            "inventory_hostname": host,
+            "doctor_found": {"left": count},
+            "app_release_examination": {"release": release},
+        }
+        for host, (count, release) in hosts.items()
     }
     message = trust_as_template(last["ansible.builtin.debug"]["msg"])
-    assert Templar(DataLoader(), variables=variables).template(message) == said
+    return Templar(DataLoader(), variables=variables).template(message)
+
+
+def test_whether_a_host_serves_and_what(host, port):
+    assert doctor.serves(host, port, "/health") == (True, True, "b")
+    assert doctor.serves(host, 1, "/health") == (True, False, "b")
+    host.link.unlink()
+    assert doctor.serves(host, port, "/health") == (False, False, None)
+    host.link.symlink_to("releases/gone")
+    assert doctor.serves(host, port, "/health") == (True, False, None)
 
 
 def test_a_host_that_an_older_version_of_the_collection_has_set_up_is_told_what_setup_would_change(host, port):
