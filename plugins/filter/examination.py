@@ -8,7 +8,7 @@ short_description: What was found on a host, together with what its load balance
 version_added: 0.1.0
 author: The roastify.ops maintainers (!UNKNOWN)
 description: Adds to the findings on a host what only its load balancer knows.
-positional: target, mended
+positional: target, mended, check
 options:
   _input:
     description: What M(roastify.ops.release_doctor) found.
@@ -19,7 +19,11 @@ options:
     type: dict
     required: true
   mended:
-    description: Whether the host was put back into the load balancer.
+    description: Whether the host was put back into the load balancer; in check mode whether it would be.
+    type: bool
+    default: false
+  check:
+    description: Whether nothing was mended, but only looked what would be.
     type: bool
     default: false
 """
@@ -41,9 +45,10 @@ _value:
 from ansible_collections.roastify.ops.plugins.module_utils import doctor, load_balancer
 
 
-def examination(examined, target, mended=False):
+def examination(examined, target, mended=False, check=False):
     """The filter."""
-    left = [finding for finding in examined["findings"] if finding["what"] not in examined.get("repaired", [])]
+    repaired = [] if check else examined.get("repaired", [])
+    left = [finding for finding in examined["findings"] if finding["what"] not in repaired]
     found = None
     # Where nothing is live there is nothing to put back.
     if target and examined["live"]:
@@ -55,12 +60,12 @@ def examination(examined, target, mended=False):
         found["what"], found["remedy"], (lambda: None) if found["repairable"] else None, tuple(found["evidence"])
     )
     is_mended = mended and found["repairable"]
-    lines = doctor.lines([told], [told.what] if is_mended else [])
+    lines = doctor.lines([told], [told.what] if is_mended else [], check)
     return {
         "findings": [*examined["findings"], told.as_dict()],
         "lines": [*(examined["lines"] if examined["findings"] else []), *lines],
         "absent": found["repairable"] and not mended,
-        "left": len(left) + (not is_mended),
+        "left": len(left) + (check or not is_mended),
     }
 
 

@@ -42,6 +42,13 @@ DEFAULT_STEPS = ("ci", "test", "run build", "run --if-present verify:build", "pr
 # Variables of the caller that would change what npm installs.
 _MISLEADING = ("NODE_ENV", "NPM_CONFIG_OMIT", "NPM_CONFIG_ONLY", "NPM_CONFIG_PRODUCTION", "NPM_CONFIG_INCLUDE")
 _SHOWN_LINES = 60
+#: Of these, the last ones of the output, where it failed before.
+_SHOWN_END = 20
+#: Lines shown behind each one that looks like a failure; the fewer, the more failures there are.
+_SHOWN_BEHIND = (12, 5, 2, 0)
+#: How test runners (node --test, Mocha, Jest, Vitest) and compilers begin to tell of a failure, and of a success.
+_FAILURE = re.compile(r"\s*(?:not ok\b|[✖✗✕\u00d7]|FAIL\b)|.*(?:Error:|\berror TS\d)")
+_SUCCESS = re.compile(r"\s*(?:ok\b|[✔✓]|PASS\b)")
 _MIGRATION = re.compile(r"^(\d+)_.+\.up\.sql$")
 _HASHED = re.compile(r"[-.][\w-]{8,}\.m?js$")
 
@@ -418,23 +425,62 @@ def _run_step(step: str, tree: str, environment: dict[str, str], output: Any, ti
     with open(output.name, "rb") as stream:
         stream.seek(start)
         lines = stream.read().decode("utf-8", "replace").strip().splitlines()
-    shown = "\n".join(lines[-_SHOWN_LINES:])
-    raise ArtifactError(
-        f"{shlex.join(command)} {problem}. {_advice(step)} Nothing was packed and earlier artifacts are untouched. "
-        f"Complete output: {output.name}\n{shown}"
+    cause = (
+        f"{shlex.join(command)} {problem}. Nothing was packed and earlier artifacts are untouched. "
+        f"Complete output: {output.name}"
     )
+    raise ArtifactError(str(OperationError(cause, _advice(step), telling(lines))))
+
+
+def telling(lines: Sequence[str]) -> list[str]:
+    """What to show of the output of a step that failed: what looks like its failures, then how it ended.
+
+    A test runner may tell a failure in the middle, and end with hundreds of tests that passed.
+
+    Args:
+        lines: all of it.
+    """
+    if not any(_fails(line) for line in lines[:-_SHOWN_LINES]):
+        return list(lines[-_SHOWN_LINES:])
+    room = _SHOWN_LINES - _SHOWN_END - 1
+    failures: list[str] = []
+    for behind in _SHOWN_BEHIND:
+        failures = _failures(lines[:-_SHOWN_END], behind)
+        if len(failures) <= room:
+            break
+    return [*failures[:room], "...", *lines[-_SHOWN_END:]]
+
+
+def _failures(lines: Sequence[str], behind: int) -> list[str]:
+    """The lines that look like failures, with so many behind each up to a success; dots where others are left out."""
+    found: list[str] = []
+    wanted, last = 0, -1
+    for index, line in enumerate(lines):
+        if _fails(line):
+            wanted = behind + 1
+        elif _SUCCESS.match(line):
+            wanted = 0
+        if wanted:
+            found += [line] if last in (-1, index - 1) else ["...", line]
+            wanted, last = wanted - 1, index
+    return found
+
+
+def _fails(line: str) -> bool:
+    # The name of a test that passed may have an error in it.
+    return _FAILURE.match(line) is not None and _SUCCESS.match(line) is None
 
 
 def _advice(step: str) -> str:
     words = step.split()
     if words[0] in ("ci", "install", "i", "prune"):
         return (
-            "Check the dependencies in package.json and that package-lock.json belongs to it (npm install renews "
-            "it), and that the registry can be reached from here."
+            "check the dependencies in package.json and that package-lock.json belongs to it (npm install renews "
+            "it), and that the registry can be reached from here"
         )
     if "test" in words[0:2]:
-        return "A test failed: correct it, or build a version that passes."
-    return f"Check the script behind 'npm {step}' in package.json and the sources it names."
+        return "a test failed: correct it, or build a version that passes"
+    return f"check the script behind 'npm {step}' in package.json and the sources it names"
 
 
 def _drop_leftovers(tree: str) -> None:

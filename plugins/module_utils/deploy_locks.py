@@ -26,6 +26,11 @@ from ansible_collections.roastify.ops.plugins.module_utils.releases import LOCK_
 
 #: Seconds that a lease lasts without being renewed; every step of a deployment renews it.
 LEASE = 900
+#: What to do about a deployment that holds the lock. Only whoever deploys or rolls back looks whether it is alive.
+TAKE_OVER = (
+    "wait for it; if it is dead, deploy or roll back again: on the controller that it ran on that takes over at once, "
+    "elsewhere when its lease ends"
+)
 
 
 class LockHeld(OperationError):
@@ -41,8 +46,7 @@ class LockHeld(OperationError):
         super().__init__(
             f"deployment {lock.get('deploymentId')} of {lock.get('holder')} from {lock.get('origin')} is at work "
             f"here since {lock.get('since')}",
-            f"wait for it; if it died without a trace, its lease ends in {remaining} s, and the next deployment "
-            "takes over",
+            f"{TAKE_OVER}, in {remaining} s",
         )
         self.lock = dict(lock)
 

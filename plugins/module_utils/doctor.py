@@ -68,19 +68,44 @@ class Finding:
         }
 
 
-def lines(findings: Sequence[Finding], repaired: Sequence[str] = ()) -> list[str]:
+def lines(findings: Sequence[Finding], repaired: Sequence[str] = (), dry_run: bool = False) -> list[str]:
     """Findings for people.
 
     Args:
         findings: what was found.
         repaired: what of it was mended.
+        dry_run: whether it was not, and only would be.
     """
+    done = " (would be mended)" if dry_run else " (mended)"
     told = []
     for finding in findings:
-        mended = " (mended)" if finding.what in repaired else " (can be mended)" if finding.repair else ""
+        mended = done if finding.what in repaired else " (can be mended)" if finding.repair else ""
         told += [f"{finding.what}{mended}", *(f"    {line}" for line in finding.evidence)]
         told.append(f"  What to do: {finding.remedy}")
     return told or ["everything is as it should be"]
+
+
+def mend(host: Host, findings: Sequence[Finding], dry_run: bool = False) -> Iterator[str]:
+    """Mend what can be mended, one after the other.
+
+    Args:
+        host: where.
+        findings: what was found there.
+        dry_run: only tell.
+
+    Returns:
+        What of it is mended by now.
+
+    Raises:
+        LockHeld: a deployment is at work, which must not lose what it is just making; nothing was changed.
+        OperationError, OSError: a repair failed; those before it have been made.
+    """
+    deploy_locks.require_free(host, deployment="")
+    for finding in findings:
+        if finding.repair is not None:
+            if not dry_run:
+                finding.repair()
+            yield finding.what
 
 
 def examine(host: Host, pm2: Pm2, port: int, health_path: str, sums: Mapping[str, str] | None = None) -> list[Finding]:
@@ -198,8 +223,8 @@ def unreadable(host: Host) -> list[Finding]:
     return found
 
 
-def serves(host: Host, port: int, health_path: str) -> tuple[bool, bool]:
-    """Whether a release is live, and whether it answers well.
+def serves(host: Host, port: int, health_path: str) -> tuple[bool, bool, str | None]:
+    """Whether a release is live, whether it answers well, and its id where it is complete.
 
     Args:
         host: where.
@@ -210,8 +235,10 @@ def serves(host: Host, port: int, health_path: str) -> tuple[bool, bool]:
         live = host.live()
     except OperationError:
         # The link leads to nothing; that is a finding.
-        return True, False
-    return live is not None, live is not None and health.probe("127.0.0.1", port, health_path).problem() is None
+        return True, False, None
+    if live is None:
+        return False, False, None
+    return True, health.probe("127.0.0.1", port, health_path).problem() is None, live.id
 
 
 def _service(host: Host, pm2: Pm2, live: Release | None, service: Service) -> Iterator[Finding]:
@@ -363,8 +390,7 @@ def _lock(host: Host) -> Iterator[Finding]:
     if deploy_locks.is_leased(lock, now):
         yield Finding(
             f"{who} holds the lock since {lock.get('since')}, for another {remaining} s unless it is renewed",
-            "wait for it; if it is dead, run the same command again: on the controller that it ran on that takes over "
-            "at once, elsewhere when the lease ends",
+            deploy_locks.TAKE_OVER,
         )
     else:
         when = f"which ended {-remaining} s ago" if remaining <= 0 else "before the clock of this host was set back"

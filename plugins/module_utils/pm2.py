@@ -22,7 +22,12 @@ from typing import Any
 
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.files import open_regular
-from ansible_collections.roastify.ops.plugins.module_utils.pm2_daemon import NoAnswer, NotUnderstood, Pm2Daemon
+from ansible_collections.roastify.ops.plugins.module_utils.pm2_daemon import (
+    NoAnswer,
+    NotUnderstood,
+    Pm2Daemon,
+    listening,
+)
 
 #: What Node.js runs for one action: PM2's own interface, instead of its command line, which would have to be started
 #: once more for the list.
@@ -171,13 +176,23 @@ class Pm2:
             Its path; just its name where no daemon says so.
         """
         try:
-            with open_regular(self.home / "pm2.pid") as stream:
-                process = int(stream.read(32))
             # Replaced in its place, it is run from there all the same.
-            program = os.readlink(f"/proc/{process}/exe").removesuffix(" (deleted)")
+            program = os.readlink(f"/proc/{self._process()}/exe").removesuffix(" (deleted)")
         except (OSError, ValueError):
             return "node"
         return program if os.path.basename(program).startswith("node") and os.access(program, os.X_OK) else "node"
+
+    def ports(self) -> set[int]:
+        """The TCP ports that workers share: the daemon listens on them in their place, and hands connections over."""
+        try:
+            return listening(self._process())
+        except (OSError, ValueError):
+            return set()
+
+    def _process(self) -> int:
+        """The id of the daemon's process, as it has written it down."""
+        with open_regular(self.home / "pm2.pid") as stream:
+            return int(stream.read(32))
 
     def _run(
         self, what: str, command: Sequence[str], extra: Mapping[str, str] | None = None, limit: float = COMMAND_LIMIT

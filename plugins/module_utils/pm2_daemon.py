@@ -9,7 +9,9 @@ have another way for a daemon that answers otherwise.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import socket
 import struct
 import time
@@ -21,6 +23,8 @@ from typing import Any
 _VERSION = 1
 #: Bytes of one part of an answer. PM2 lists a worker in some 10 kB; what claims to be so long is no answer.
 _LONGEST = 2**26
+#: State of a socket in the kernel's tables.
+_LISTENS = "0A"
 
 
 class NotUnderstood(Exception):
@@ -29,6 +33,29 @@ class NotUnderstood(Exception):
 
 class NoAnswer(Exception):
     """The daemon listens, but has not answered in time. Nobody else who asks it would be better off."""
+
+
+def listening(process: int) -> set[int]:
+    """The TCP ports that a process listens on.
+
+    Args:
+        process: its id.
+
+    Returns:
+        None of them if it has ended, or is not ours to look at.
+    """
+    opened, ports = set(), set()
+    with contextlib.suppress(OSError):
+        for descriptor in Path(f"/proc/{process}/fd").iterdir():
+            with contextlib.suppress(OSError):  # closed meanwhile
+                opened.add(os.readlink(descriptor))
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):  # no IPv6 in this kernel
+            for line in Path(f"/proc/{process}/net/{table}").read_text(encoding="ascii").splitlines()[1:]:
+                _number, address, _peer, state, *rest = line.split()
+                if state == _LISTENS and f"socket:[{rest[5]}]" in opened:
+                    ports.add(int(address.rpartition(":")[2], 16))
+    return ports
 
 
 class Pm2Daemon:

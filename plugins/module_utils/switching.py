@@ -304,6 +304,10 @@ def _see_healthy(pm2: Pm2, release: Release, service: Service) -> health.Gate:
         )
 
 
+class _Unseen(OperationError):
+    """Workers live, and none of them answers on the live port."""
+
+
 @dataclass
 class Outcome:
     """What a switch did.
@@ -434,6 +438,7 @@ class Switch:
     def _join(self, generation: str, live: Release | None, log: ApplicationLog) -> list[str]:
         """Start the new generation on the live port, see every worker of it answer well, and rename the link."""
         moves = live is None or live.id != self.release.id
+        before = self.pm2.ports()
         try:
             workers = self.pm2.start(self.release.directory, generation)
             evidence = self._see_all(generation, workers, live)
@@ -456,6 +461,18 @@ class Switch:
                     f"see who has the port with ss -ltnp 'sport = :{self.service.port}'; if it is PM2, what serves "
                     "listens on another address than this release, which has to listen on the same to take over from "
                     "it; the old version serves"
+                )
+            elsewhere = self.pm2.ports() - before if isinstance(error, _Unseen) else set()
+            # One that is not healthy is held back from the live port, and may have others.
+            if (
+                elsewhere
+                and self.service.port not in elsewhere
+                and not any("staying off port" in line for line in told)
+            ):
+                error.cause += f"; its workers listen on TCP port {', '.join(map(str, sorted(elsewhere)))} instead"
+                error.remedy = (
+                    "as a candidate it got PORT in its process environment; live, PORT stands in .env alone: read it "
+                    "from there (README); its workers were removed, the old version serves"
                 )
             self.pm2.delete([generation])
             raise
@@ -530,7 +547,9 @@ class Switch:
                     f"{health.WORKER_HEADER}, its process id; the old version serves",
                 )
             if late:
-                raise OperationError(
+                # An answer that names no worker may be one of theirs.
+                unseen = len(silent) == len(workers) and (answer.nothing_listens or answer.worker is not None)
+                raise (_Unseen if unseen else OperationError)(
                     f"{failure}: {len(missing)} of {len(workers)} workers not seen healthy {self.service.wanted} times "
                     f"within {self.service.patience:g} s, {len(silent)} of them not seen at all; "
                     f"last answer on port {self.service.port}: {last}",

@@ -31,7 +31,8 @@ options:
     type: dict
     default: {}
   repair:
-    description: Whether to mend what can be mended. While a deployment is at work nothing is.
+    description: Whether to mend what can be mended. While a deployment is at work it is refused, in check mode
+      too.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -65,6 +66,10 @@ live:
   description: Whether a release is live.
   returned: success
   type: bool
+release:
+  description: Id of the live release; null if none is live, or no complete one.
+  returned: success
+  type: str
 healthy:
   description: Whether it answers well, after the repair if there was one.
   returned: success
@@ -101,7 +106,7 @@ repaired:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.roastify.ops.plugins.module_utils import deploy_locks, doctor
+from ansible_collections.roastify.ops.plugins.module_utils import doctor
 from ansible_collections.roastify.ops.plugins.module_utils.application_arguments import (
     application_arguments,
     host_of,
@@ -130,24 +135,20 @@ def main():
         with exclusively(host.releases):
             pm2 = pm2_of(options)
             findings = doctor.examine(host, pm2, options["port"], options["health_path"], options["sums"])
-            if options["repair"] and not module.check_mode:
-                # A deployment that is at work must not lose what it is just making.
-                deploy_locks.require_free(host, deployment="")
-            for finding in findings if options["repair"] else []:
-                if finding.repair is not None:
-                    if not module.check_mode:
-                        finding.repair()
-                    repaired.append(finding.what)
-            live, healthy = doctor.serves(host, options["port"], options["health_path"])
+            if options["repair"]:
+                # Should one fail, what was mended before it is told.
+                repaired.extend(doctor.mend(host, findings, module.check_mode))
+            live, healthy, release = doctor.serves(host, options["port"], options["health_path"])
     except (OperationError, OSError) as error:
         module.fail_json(msg=f"Examining {options['root']} failed: {error}", repaired=repaired)
     module.exit_json(
         changed=bool(repaired),
         live=live,
+        release=release,
         healthy=healthy,
         findings=[finding.as_dict() for finding in findings],
         repaired=repaired,
-        lines=doctor.lines(findings, repaired),
+        lines=doctor.lines(findings, repaired, module.check_mode),
         diff=dict(before="".join(f"{what}\n" for what in repaired), after=""),
     )
 

@@ -35,7 +35,14 @@ module = AnsibleModule(argument_spec={name: dict(type="raw") for name in names},
 with open(module.params["root"] + "/found") as file:
     module.exit_json(**json.load(file))
 """
-WELL = {"live": True, "healthy": True, "findings": [], "lines": ["everything is as it should be"], "repaired": []}
+WELL = {
+    "live": True,
+    "release": "r1",
+    "healthy": True,
+    "findings": [],
+    "lines": ["everything is as it should be"],
+    "repaired": [],
+}
 #: As HAProxy 2.6.12 answers; columns in between are left out.
 STATISTICS = """\
 # pxname,svname,scur,status,check_status,last_chk,check_rise,check_fall,addr,
@@ -563,7 +570,8 @@ def test_the_doctor_puts_a_healthy_host_back(clinic: Clinic, group: Group) -> No
     assert "[app2] => msg: |- this host is out of the load balancer: it gets no requests (can be mended)" in told
     assert "LEFT TO DO: app2 (1); what, stands above." in told
     told = clinic.run(*REPAIR, "--check")
-    assert "[app2] => msg: |- this host is out of the load balancer: it gets no requests (mended)" in told
+    assert "[app2] => msg: |- this host is out of the load balancer: it gets no requests (would be mended)" in told
+    assert "LEFT TO DO: app2 (1); what, stands above." in told
     assert group.states()[1] != "healthy"
     told = clinic.run(*REPAIR)
     assert "[app2] => msg: |- this host is out of the load balancer: it gets no requests (mended)" in told

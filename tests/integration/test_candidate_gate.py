@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.roastify.ops.plugins.module_utils import health, switching
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.releases import Release
-from pm2_host import NAME, Pm2Host
+from pm2_host import NAME, Pm2Host, free_port
 
 SECRET = "quartz-77-zebra"
 GOOD = "serve((request, response) => healthy(response));"
@@ -278,6 +278,17 @@ class TestOnTheLivePort:
         assert {worker.pid for worker in daemon.pm2.workers()} == before
         answer = live.ask(daemon.port)
         assert answer.problem("1.0.0") is None and answer.worker in before and answer.release == "a"
+
+    def test_a_release_that_does_not_read_its_port_from_the_file_is_told_where_it_listens(self, tmp_path: Path) -> None:
+        port = free_port()
+        script = f"http.createServer((q, r) => healthy(r)).listen(Number(process.env.PORT) || {port}, '127.0.0.1');"
+        with Pm2Host(tmp_path, pm2_environment={"NODE_ENV": "production"}).daemon() as here:
+            release = here.release("a", script, environment=f"PORT={here.port}\n")
+            switching.try_out(here.host, here.pm2, release, service(here))
+            with pytest.raises(OperationError, match="2 of 2 workers not seen healthy") as caught:
+                switching.Switch(here.host, here.pm2, release, service(here, patience=4.0)).run()
+        assert caught.value.cause.endswith(f"; its workers listen on TCP port {port} instead")
+        assert "PORT stands in .env alone" in caught.value.remedy
 
     def test_the_exit_code_of_a_crash_loop_is_told(self, daemon: Pm2Host) -> None:
         release = daemon.release("a", "console.error('no licence'); process.exit(78);")

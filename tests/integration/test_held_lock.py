@@ -54,4 +54,4 @@ def test_only_a_lock_that_somebody_may_still_hold_is_in_the_way(tmp_path: Path) 
     assert done.returncode == 0, done.stdout + done.stderr
     told = [name for name in holders if f"deployment of-{name} of ann from a is at work here" in done.stdout]
     assert told == ["here", "elsewhere"], done.stdout
-    assert "the next deployment takes over" in " ".join(done.stdout.split())
+    assert "that takes over at once, elsewhere when its lease ends, in" in " ".join(done.stdout.split())

@@ -14,12 +14,12 @@ from playbook_tasks import task_of
 from stub_collection import stub_collection
 
 OLD, ODD = "20260101T000000Z-1.0.0-aaaaaaa", "20260102T000000Z-1.0.0-bbbbbbb"
-NEW = {"id": "20260103T000000Z-1.1.0-ccccccc", "version": "1.1.0"}
+NEW = {"id": "20260103T000000Z-1.1.0-ccccccc", "version": "1.1.0", "state": "live"}
 
 
 def information(previous: str | None, *kept: str) -> dict[str, Any]:
     """Of a host, as far as the choice asks for it."""
-    releases = [{"id": each, "version": "1.0.0"} for each in kept]
+    releases = [{"id": each, "version": "1.0.0", "state": "previous"} for each in kept]
     return {
         "live": NEW,
         "previous": next((release for release in releases if release["id"] == previous), None),

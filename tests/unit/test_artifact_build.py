@@ -10,7 +10,7 @@ import tarfile
 import time
 
 import pytest
-from ansible_collections.roastify.ops.plugins.module_utils import artifact, artifact_build
+from ansible_collections.roastify.ops.plugins.module_utils import artifact, artifact_build, progress
 from ansible_collections.roastify.ops.plugins.module_utils.artifact import ArtifactError
 
 NPM = """#!/bin/sh
@@ -20,6 +20,7 @@ case "$1" in
   ci) mkdir -p node_modules/.bin node_modules/tool && echo 'x' > node_modules/tool/index.js
       if [ -e broken-dependency ]; then echo 'npm error code ETARGET' >&2; exit 1; fi ;;
   test) if [ -e slow ]; then sleep 60; fi
+        if [ -e tests.tap ]; then cat tests.tap; exit 1; fi
         env | grep -E '^(NODE_ENV|npm_config_omit|HTTPS_PROXY)=' > environment.txt; true ;;
   run) if [ -e broken-build ]; then echo 'SyntaxError: unexpected roast' >&2; exit 2; fi
        mkdir -p frontend/dist/assets
@@ -184,6 +185,57 @@ class TestFailure:
             assert word in str(error.value)
         assert artifact.verify(before.path).sha256 == before.sha256
         assert len([name for name in os.listdir(os.path.dirname(before.path)) if name.endswith(".gz")]) == 1
+
+    def test_the_output_finds_what_to_do_and_the_evidence(self, plan, source):
+        (source / "broken-build").write_text("")
+        with pytest.raises(ArtifactError) as error:
+            artifact_build.run(plan())
+        text = str(error.value)
+        assert progress.REMEDY.findall(text) == [
+            "check the script behind 'npm run build' in package.json and the sources it names"
+        ]
+        assert "SyntaxError: unexpected roast" in text
+        assert "SyntaxError" not in progress.EVIDENCE.sub("", text)
+
+    def test_tests_that_failed_come_before_the_many_that_passed(self, plan, source):
+        """node --test tells what failed where it ran, and ends with those that passed and a sum."""
+        reason = ["  ---", "  duration_ms: 1.2", "  error: |-", "    1 !== 2", "  ..."]
+        passed = [f"ok {number} - well, and tells an Error: so" for number in range(200)]
+        first, second = "not ok 20 - the sum of two", "not ok 150 - the tax"
+        ran = [*passed[:20], first, *reason, *passed[20:150], second, *passed[150:]]
+        (source / "tests.tap").write_text("\n".join([*ran, "# pass 200", "# fail 2"]))
+        with pytest.raises(ArtifactError) as error:
+            artifact_build.run(plan())
+        evidence = [line.strip() for line in str(error.value).partition("Evidence:\n")[2].splitlines()]
+        assert evidence[:6] == [first, *(line.strip() for line in reason)]
+        assert evidence[6:9] == ["...", second, "..."]
+        assert evidence[-1] == "# fail 2"
+        assert len(evidence) == 6 + 3 + 20
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "  ✖ adds two (1.2ms)",
+            "   \u00d7 adds two 2ms",
+            " FAIL  src/sum.test.ts > adds two",
+            "AssertionError: expected 1 to be 2",
+            "src/sum.ts(3,7): error TS2322: Type 'string' is not assignable",
+        ],
+    )
+    def test_what_looks_like_a_failure(self, line):
+        told = artifact_build.telling([line, *map(str, range(500))])
+        assert told == [line, *map(str, range(12)), "...", *map(str, range(480, 500))]
+
+    @pytest.mark.parametrize("failures", [2, 4, 10, 300])
+    def test_many_failures_have_less_behind_each_and_never_more_lines_in_all(self, failures):
+        lines = [line for number in range(failures) for line in [f"not ok {number}", *["at"] * 30]]
+        told = artifact_build.telling([*lines, *["ok"] * 60])
+        assert len(told) <= 60 and told[-20:] == ["ok"] * 20
+        assert len([line for line in told if line.startswith("not ok")]) == min(failures, 20)
+
+    def test_without_failures_the_end_is_shown(self):
+        lines = [*map(str, range(100)), "Error: at the end"]
+        assert artifact_build.telling(lines) == lines[-60:]
 
     def test_a_step_that_hangs_is_ended_with_its_children(self, plan, source):
         (source / "slow").write_text("")

@@ -53,7 +53,15 @@ def test_a_clock_that_was_set_back_keeps_no_lease_alive(host, set_back, ends_by_
 
 def test_what_is_left_of_a_lease_is_told_by_the_clock_of_the_host():
     lock = {**FACTS, "deploymentId": "d1", "expires": 1000}
-    assert "its lease ends in 400 s" in str(deploy_locks.LockHeld(lock, now=600))
+    assert "when its lease ends, in 400 s" in str(deploy_locks.LockHeld(lock, now=600))
+
+
+def test_whoever_is_refused_is_told_how_the_lock_of_a_dead_one_is_taken_over():
+    """The doctor, too, is refused, which takes nothing over itself."""
+    remedy = deploy_locks.LockHeld({**FACTS, "deploymentId": "d1", "expires": 1000}, now=600).remedy
+    assert (
+        "if it is dead, deploy or roll back again: on the controller that it ran on that takes over at once" in remedy
+    )
 
 
 def test_the_lock_of_the_dead_is_taken_over(host):

@@ -305,6 +305,7 @@ def test_a_living_lock_is_no_ones_to_take(host, port):
     deploy_locks.acquire(host, "d1", {"holder": "ann", "origin": "laptop", "since": "now"})
     (finding,) = findings(host, Manager(host, "b"), port)
     assert finding.repair is None and "holds the lock" in finding.what
+    assert finding.remedy == deploy_locks.TAKE_OVER
 
 
 def test_a_lock_from_before_the_clock_was_set_back(host, port):
@@ -333,6 +334,34 @@ def test_what_was_mended_is_not_left():
     assert examination({**examined, "findings": []}, {})["left"] == 0
 
 
+def test_in_check_mode_nothing_is_said_to_be_mended():
+    found = [{"what": "this"}]
+    examined = {"live": True, "healthy": True, "findings": found, "lines": ["this"], "repaired": ["this"]}
+    told = examination(examined, {"state": "out", "reason": ""}, mended=True, check=True)
+    assert told["lines"][:2] == ["this", "this host is out of the load balancer: it gets no requests (would be mended)"]
+    assert told["left"] == 2
+    assert examination(examined, {}, check=True)["left"] == 1
+
+
+@pytest.mark.parametrize("dry_run, said", [(False, "(mended)"), (True, "(would be mended)")])
+def test_what_is_mended_and_what_would_be(host, port, dry_run, said):
+    (host.releases / ".staging-c").mkdir()
+    found = findings(host, Manager(host, "b"), port)
+    repaired = list(doctor.mend(host, found, dry_run))
+    assert repaired == [found[0].what]
+    assert doctor.lines(found, repaired, dry_run)[0] == f"{found[0].what} {said}"
+    assert (host.releases / ".staging-c").exists() == dry_run
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_nothing_is_mended_nor_promised_while_a_deployment_holds_the_lock(host, port, dry_run):
+    (host.releases / ".staging-c").mkdir()
+    deploy_locks.acquire(host, "d1", {"holder": "ann", "origin": "laptop", "since": "now"})
+    with pytest.raises(deploy_locks.LockHeld):
+        list(doctor.mend(host, findings(host, Manager(host, "b"), port), dry_run))
+    assert (host.releases / ".staging-c").exists()
+
+
 @pytest.mark.parametrize(
     "left, silent, said",
     [
@@ -344,16 +373,43 @@ def test_what_was_mended_is_not_left():
     ],
 )
 def test_the_last_word_says_where_something_is_left_to_do(left, silent, said):
+    assert last_word({host: (count, "b") for host, count in left.items()}, silent) == said
+
+
+@pytest.mark.parametrize("releases", [("a", "b"), ("a", None)])
+def test_the_last_word_says_that_hosts_serve_different_releases(releases):
+    told = last_word({f"app{number}": (0, release) for number, release in enumerate(releases, 1)})
+    assert told == (
+        "Nothing is left to do on any host. The hosts do not serve the same release: see playbooks/status.yml."
+    )
+
+
+def last_word(hosts, silent=()):
+    """What is said of hosts at the end, of each how many findings are left and which release is live."""
     plays = yaml.safe_load((Path(__file__).parents[2] / "playbooks" / "doctor.yml").read_text())
     last = plays[-1]["tasks"][-1]
     variables = {name: trust_as_template(value) for name, value in last["vars"].items()}
-    variables["ansible_play_hosts"] = list(left)
-    variables["ansible_play_hosts_all"] = [*left, *silent]
+    variables["ansible_play_hosts"] = list(hosts)
+    variables["ansible_play_hosts_all"] = [*hosts, *silent]
     variables["hostvars"] = {
-        host: {"inventory_hostname": host, "doctor_found": {"left": count}} for host, count in left.items()
+        host: {
+            "inventory_hostname": host,
+            "doctor_found": {"left": count},
+            "app_release_examination": {"release": release},
+        }
+        for host, (count, release) in hosts.items()
     }
     message = trust_as_template(last["ansible.builtin.debug"]["msg"])
-    assert Templar(DataLoader(), variables=variables).template(message) == said
+    return Templar(DataLoader(), variables=variables).template(message)
+
+
+def test_whether_a_host_serves_and_what(host, port):
+    assert doctor.serves(host, port, "/health") == (True, True, "b")
+    assert doctor.serves(host, 1, "/health") == (True, False, "b")
+    host.link.unlink()
+    assert doctor.serves(host, port, "/health") == (False, False, None)
+    host.link.symlink_to("releases/gone")
+    assert doctor.serves(host, port, "/health") == (True, False, None)
 
 
 def test_a_host_that_an_older_version_of_the_collection_has_set_up_is_told_what_setup_would_change(host, port):

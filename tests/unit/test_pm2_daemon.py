@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import struct
 import tempfile
@@ -11,7 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.roastify.ops.plugins.module_utils.pm2_daemon import NoAnswer, NotUnderstood, Pm2Daemon
+from ansible_collections.roastify.ops.plugins.module_utils.pm2_daemon import (
+    NoAnswer,
+    NotUnderstood,
+    Pm2Daemon,
+    listening,
+)
 
 WORKER = {"name": "shop-a", "pid": 7, "pm_id": 0, "pm2_env": {"status": "online"}}
 
@@ -142,3 +148,18 @@ def test_nobody_listens(path: Path) -> None:
 
 def test_somebody_listens(daemon: Daemon, path: Path) -> None:
     assert Pm2Daemon(path).listens()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_where_a_process_listens(address: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as listener, socket.socket(family) as other:
+        listener.bind((address, 0))
+        other.bind((address, 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        with socket.create_connection((address, port)) as connection:
+            assert port in listening(os.getpid())
+            assert not {other.getsockname()[1], connection.getsockname()[1]} & listening(os.getpid())
+    assert port not in listening(os.getpid())
+    assert listening(2**30) == set()

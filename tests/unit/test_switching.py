@@ -27,6 +27,7 @@ class List:
         self.list = [self.worker(f"shop-{name}", name) for name in running]
         self.told = []
         self.started_pid = ALIVE
+        self.listening, self.opened = {9100}, set()
 
     def worker(self, generation, release, pid=ALIVE):
         return pm2.Worker(generation, pid, "online", str(self.host.releases / release))
@@ -40,11 +41,15 @@ class List:
     def workers(self):
         return list(self.list)
 
+    def ports(self):
+        return set(self.listening)
+
     def definition(self, release):
         return {}
 
     def start(self, release, generation):
         self.told.append(("start", generation, link_of(self.host)))
+        self.listening |= self.opened
         self.list.append(self.worker(generation, release.name, self.started_pid))
         return self.list[-1:]
 
@@ -125,6 +130,46 @@ def test_a_generation_that_is_not_well_goes_and_the_old_one_stays(host, answer, 
         switch(host, processes, "b", service(**answer)).run()
     assert processes.told == [("start", "shop-b", "a"), ("delete", "shop-b", "a")]
     assert [worker.name for worker in processes.list] == ["shop-a"]
+
+
+NOBODY = {"code": None, "status": None, "version": None, "worker": None, "error": "nothing listens on 127.0.0.1:1"}
+
+
+@pytest.mark.parametrize("answer", [NOBODY, {"worker": 1}], ids=["the first", "another one serves"])
+def test_workers_that_listen_on_another_port_are_told_where_theirs_stands(host, answer):
+    """As a candidate the release listened where it had to, since PORT was in its process environment."""
+    processes = List(host)
+    processes.opened = {3000, 3001}
+    with pytest.raises(OperationError, match="; its workers listen on TCP port 3000, 3001 instead") as failure:
+        switch(host, processes, "b", service(**answer)).run()
+    assert failure.value.remedy.startswith(
+        "as a candidate it got PORT in its process environment; live, PORT stands in"
+    )
+
+
+def test_workers_that_are_held_back_are_not_taken_for_such(host, monkeypatch):
+    """Their metrics have a port of their own, which they open at once."""
+    said = ['preload: /health says "HTTP 503": staying off port 1, next look in 50 ms']
+    monkeypatch.setattr(switching.ApplicationLog, "news", lambda self: said)
+    processes = List(host)
+    processes.opened = {9101}
+    with pytest.raises(OperationError) as failure:
+        switch(host, processes, "b", service(worker=1)).run()
+    assert "instead" not in failure.value.cause
+    assert failure.value.remedy.startswith("mend the release")
+
+
+@pytest.mark.parametrize(
+    ("answer", "opened"),
+    [(NOBODY, set()), ({"code": 503, "status": "unhealthy"}, {9101}), ({"code": 503, "worker": None}, {9101})],
+    ids=["nowhere", "they answer", "somebody answers"],
+)
+def test_nor_are_those_that_may_listen_where_they_have_to(host, answer, opened):
+    processes = List(host)
+    processes.opened = opened
+    with pytest.raises(OperationError) as failure:
+        switch(host, processes, "b", service(**answer)).run()
+    assert "instead" not in failure.value.cause
 
 
 def test_what_serves_is_not_hurried_while_nobody_of_the_new_ones_is_there(host):

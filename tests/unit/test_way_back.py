@@ -58,3 +58,29 @@ def test_the_journal_of_a_large_fleet_has_some_of_the_causes(failed, reason):
     }
     variables["_hosts"] = [{"inventory_hostname": host, **facts} for host, facts in hosts.items()]
     assert Templar(DataLoader(), variables=variables).template(trust_as_template("{{ app_release_reason }}")) == reason
+
+
+LIVE, BEFORE, BAD = ({"id": f"r-{state}", "state": state} for state in ("live", "previous", "failed"))
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        ([LIVE], "so that there is nothing to return to. What to do: deploy a version that is well"),
+        (
+            [LIVE, BAD],
+            "so that there is nothing to return to. What to do: deploy a version that is well; "
+            "-e release=ID returns to one all the same: r-failed (failed)",
+        ),
+        # It has served, and is out of reach: another one was deployed since the live one has replaced it.
+        ([BAD, BEFORE, LIVE], ". What to do: name one with -e release=ID: r-failed (failed), r-previous (previous)"),
+    ],
+)
+def test_what_may_be_returned_to_is_neither_live_nor_named_without_its_state(kept, said):
+    tasks = yaml.safe_load((Path(__file__).parents[2] / "roles/app_release/tasks/choose.yml").read_text())
+    variables = {name: trust_as_template(value) for name, value in tasks[-1]["vars"].items()}
+    variables |= {"app_release_info": {"live": LIVE, "kept": kept}, "app_release_chosen": "", "app_release_target": ""}
+    variables |= {"app_release_problems": [], "_app_release_schema_problem": [], "__app_release_disagreement": []}
+    variables |= {"ansible_play_batch": ["app1"], "inventory_hostname": "app1"}
+    problems = Templar(DataLoader(), variables=variables).template(trust_as_template("{{ _problems }}"))
+    assert problems == [f"no earlier release is kept that served well{', ' * said.startswith('so')}{said}"]
