@@ -81,13 +81,15 @@ def documentation(module: Path) -> dict[str, Any]:
 
 
 def modules_page() -> str:
-    """Every module and filter in a line, with where to read on."""
-    lines = [GENERATED, "", "# Modules and filters", ""]
+    """Every module, filter and lookup in a line, with where to read on."""
+    lines = [GENERATED, "", "# Modules, filters and lookups", ""]
     lines += ["`ansible-doc roastify.ops.NAME` shows options, examples and results.", ""]
     lines += ["| module | what it does |", "| --- | --- |"]
     lines += _plugin_lines("modules")
     lines += ["", "| filter | what it does |", "| --- | --- |"]
     lines += _plugin_lines("filter")
+    lines += ["", "| lookup | what it does |", "| --- | --- |"]
+    lines += _plugin_lines("lookup")
     return "\n".join(lines) + "\n"
 
 
