@@ -12,22 +12,70 @@ from typing import Any
 
 #: What the playbooks themselves read.
 OF_PLAYBOOKS = frozenset(
-    """
-    app_cloudwatch db_migrate_on_failure deploy_bake deploy_batches deploy_by deploy_drain deploy_minimum_healthy
-    deploy_on_failure doctor_format doctor_repair history_entries history_format migrate_baseline migrate_format
-    migrate_redo migrate_repair migrate_rollback_steps migrate_rollback_to migrate_source migrate_target
-    own_variables release release_artifact release_kept restore_backup restore_confirm rollback_accept_schema
-    rollback_bake rollback_batches rollback_drain rollback_migrations status_format verify
-    """.split()
+    [
+        "app_cloudwatch",
+        "db_migrate_on_failure",
+        "deploy_bake",
+        "deploy_batches",
+        "deploy_by",
+        "deploy_drain",
+        "deploy_minimum_healthy",
+        "deploy_on_failure",
+        "doctor_format",
+        "doctor_repair",
+        "history_entries",
+        "history_format",
+        "migrate_baseline",
+        "migrate_format",
+        "migrate_redo",
+        "migrate_repair",
+        "migrate_rollback_steps",
+        "migrate_rollback_to",
+        "migrate_source",
+        "migrate_target",
+        "own_variables",
+        "release",
+        "release_artifact",
+        "release_kept",
+        "restore_backup",
+        "restore_confirm",
+        "rollback_accept_schema",
+        "rollback_bake",
+        "rollback_batches",
+        "rollback_drain",
+        "rollback_migrations",
+        "status_format",
+        "verify",
+    ]
 )
 #: What inventories say once for several roles (inventories/mapping.yml and main.yml).
 OF_INVENTORIES = frozenset(
-    """
-    app_assets app_env_schema app_environment app_environment_variables app_group app_health_path app_instances
-    app_jwt_secret app_migrations app_name app_port app_root app_script app_source app_state_directory app_url
-    app_user database_ca_file database_controller_ca_file database_host database_name database_password
-    database_port database_user
-    """.split()
+    [
+        "app_assets",
+        "app_env_schema",
+        "app_environment",
+        "app_environment_variables",
+        "app_group",
+        "app_health_path",
+        "app_instances",
+        "app_jwt_secret",
+        "app_migrations",
+        "app_name",
+        "app_port",
+        "app_root",
+        "app_script",
+        "app_source",
+        "app_state_directory",
+        "app_url",
+        "app_user",
+        "database_ca_file",
+        "database_controller_ca_file",
+        "database_host",
+        "database_name",
+        "database_password",
+        "database_port",
+        "database_user",
+    ]
 )
 #: Roles say their options at this depth and nothing else; tests compare it with what the YAML means.
 _OPTION = re.compile(r"^      (\w+):$", re.MULTILINE)
