@@ -297,37 +297,37 @@ LINES = {
 @pytest.mark.parametrize("unit", UNITS.values(), ids=list(UNITS))
 def test_ten_megabytes_end(start: str, unit: str) -> None:
     text = start + unit * (MEGABYTES // len(unit))
-    begin = time.perf_counter()
+    begin = time.process_time()
     dotenv.read(text)
     [problem] = Schema.load(SCHEMA).validate_text(text).problems
     assert problem.code == "file_too_large"
-    assert time.perf_counter() - begin < SECONDS
+    assert time.process_time() - begin < SECONDS
 
 
 @pytest.mark.parametrize("unit", [*UNITS.values(), *LINES.values()], ids=[*UNITS, *(f"lines of {it}" for it in LINES)])
 def test_the_largest_text_that_is_read_ends(unit: str) -> None:
     text = unit * ((MAX_TEXT if unit in UNITS.values() else MAX_TEXT // 8) // len(unit))
-    begin = time.perf_counter()
+    begin = time.process_time()
     Schema.load(SCHEMA).validate_text(text)
-    assert time.perf_counter() - begin < SECONDS
+    assert time.process_time() - begin < SECONDS
 
 
 @pytest.mark.parametrize("kind", sorted(env_types.CHECKS))
 def test_long_values_end(kind: str) -> None:
     rules = {"type": kind, "secret": True, "min_entropy": 50, **({"values": ["a"]} if kind == "enum" else {})}
     own = Schema.load({"variables": {"A": rules}})
-    begin = time.perf_counter()
+    begin = time.process_time()
     for unit in ("{{", "${", "<a", "1", "a.", "a@", "[", "(", "-", ",", "/", "xX ", "http://", "your_", "%a"):
         for size in (130_000, MEGABYTES):
             value = unit * (size // len(unit))
             problems = own.validate([dotenv.Entry("A", value, 1, 1)]).problems
             assert size < MEGABYTES or [problem.code for problem in problems] == ["too_long"]
-    assert time.perf_counter() - begin < SECONDS
+    assert time.process_time() - begin < SECONDS
 
 
 @pytest.mark.parametrize("value", ["[" * MEGABYTES, "'\"`" * (MEGABYTES // 3), "\\" * MEGABYTES, "\n" * MEGABYTES])
 def test_long_values_of_an_inventory_end(value: str) -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     report = Schema.load(SCHEMA).validate_variables({"A": value})
     assert report.errors[0].code in ("too_long", "not_writable")
-    assert time.perf_counter() - begin < SECONDS
+    assert time.process_time() - begin < SECONDS

@@ -124,9 +124,9 @@ def test_changes_of_rows_are_merged_and_changes_of_the_schema_are_not() -> None:
 def test_much_data_takes_no_longer_than_splitting_it() -> None:
     rows = ",\n".join(f"({number}, 'it''s a ''value''', now())" for number in range(100_000))
     statements = sql_statements.split(f"INSERT INTO t (a, b, c) VALUES {rows};" + "INSERT INTO t VALUES (1);" * 5000)
-    began = time.perf_counter()
+    began = time.process_time()
     claims = sql_locks.merged(sql_locks.locks_of(statements))
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
     assert [claim.count for claim in claims] == [5001]
 
 

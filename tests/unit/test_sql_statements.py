@@ -108,9 +108,9 @@ class TestSplit:
             f"INSERT INTO t VALUES ('{'x' * 1_000_000}', $${'y;' * 500_000}$$);"
             + "INSERT INTO t VALUES (1);\n" * 20_000
         )
-        started = time.perf_counter()
+        started = time.process_time()
         assert len(split(sql)) == 20_001
-        assert time.perf_counter() - started < 5
+        assert time.process_time() - started < 5
 
     @given(
         st.lists(
