@@ -299,7 +299,11 @@ def unconfirmed(host: Host, live: Release | None) -> str | None:
         live: its live release.
     """
     order = deadman.read_order(host)
-    if order is None or live is None or live.id != order.release or host.release(order.previous) is None:
+    return None if order is None else _return(host, live, order)
+
+
+def _return(host: Host, live: Release | None, order: deadman.Order) -> str | None:
+    if live is None or live.id != order.release or host.release(order.previous) is None:
         return None
     return (
         f"release {live.id} is not confirmed: unless deployment {order.deployment} ends well, this host returns to "
@@ -311,18 +315,14 @@ def _unconfirmed(host: Host, live: Release | None) -> Iterator[Finding]:
     order = deadman.read_order(host)
     if order is None:
         return
-    told = unconfirmed(host, live)
-    if live is not None and live.id == order.release and host.release(order.previous) is None:
-        yield Finding(
+    told = _return(host, live, order)
+    if told is None and live is not None and live.id == order.release:
+        told = (
             f"release {live.id} is not confirmed, and this host cannot return to {order.previous} by itself: that is "
-            "no complete release here any more",
-            "wait for the deployment to end, or deploy the release again, which confirms it",
+            "no complete release here any more"
         )
-    elif told is not None:
-        yield Finding(
-            told,
-            "wait for the deployment to end, or deploy the release again, which confirms it",
-        )
+    if told is not None:
+        yield Finding(told, "wait for the deployment to end, or deploy the release again, which confirms it")
     else:
         yield Finding(
             f"a timer waits for release {order.release} to be confirmed, which is not live any more",
