@@ -21,7 +21,6 @@ from ansible_collections.roastify.ops.plugins.module_utils import (
     deployments,
     doctor,
     env_file,
-    releases,
 )
 from ansible_collections.roastify.ops.plugins.module_utils.errors import OperationError
 from ansible_collections.roastify.ops.plugins.module_utils.files import link_atomically
@@ -51,19 +50,12 @@ class Manager:
 
 
 @pytest.fixture
-def host(tmp_path):
-    host = releases.Host(str(tmp_path))
-    host.environments.mkdir(parents=True)
+def host(host):
+    """Each of its releases has its environment."""
     for name in ("a", "b"):
-        directory = tmp_path / "releases" / name
-        directory.mkdir(parents=True)
-        (directory / ".release.json").write_text(json.dumps({"id": name, "version": "1"}))
         (host.environments / f"{name}.env").write_text("PORT=5000\n")
         (host.environments / f"{name}.env").chmod(0o600)
-        (directory / ".env").symlink_to(f"../../shared/environments/{name}.env")
-    host.link.symlink_to("releases/b")
-    host.states.went_live("a", None)
-    host.states.went_live("b", "a")
+        (host.releases / name / ".env").symlink_to(f"../../shared/environments/{name}.env")
     return host
 
 

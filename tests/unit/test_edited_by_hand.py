@@ -21,21 +21,6 @@ LOCK = {"deploymentId": "d1", "holder": "ann", "origin": "laptop", "since": "now
 NO_OBJECT = ([], None, "text", 5, True)
 
 
-@pytest.fixture
-def host(tmp_path):
-    """The release b replaced a."""
-    host = releases.Host(str(tmp_path))
-    host.environments.mkdir(parents=True)
-    for name in ("a", "b"):
-        directory = tmp_path / "releases" / name
-        directory.mkdir(parents=True)
-        (directory / ".release.json").write_text(json.dumps({"id": name, "version": "1", "commit": None}))
-    host.link.symlink_to("releases/b")
-    host.states.went_live("a", None)
-    host.states.went_live("b", "a")
-    return host
-
-
 def told(host):
     """What the doctor says of files that cannot be read."""
     return [finding.what for finding in doctor.unreadable(host)]
